@@ -1,0 +1,171 @@
+"""What the author of a `build.toml` wrote, parsed and valid. Knows no machine, no torch, no compiler.
+
+Every path is relative to the project's root, uses `/`, and stays inside it. Every collection is a tuple in the
+order of the file, components sorted by name, so that equal declarations are equal values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from typing import TypeAlias
+
+from kernel_builder.backend import Backend
+from kernel_builder.version import MinorVersion
+
+
+class Dependency(StrEnum):
+    """What a component's `depends` may name."""
+
+    TORCH = "torch"
+    CUTLASS_2_10 = "cutlass_2_10"
+    CUTLASS_3_5 = "cutlass_3_5"
+    CUTLASS_3_6 = "cutlass_3_6"
+    CUTLASS_3_8 = "cutlass_3_8"
+    CUTLASS_3_9 = "cutlass_3_9"
+    CUTLASS_4_0 = "cutlass_4_0"
+    CUTLASS_4_4 = "cutlass_4_4"
+    CUTLASS_4_5 = "cutlass_4_5"
+    SYCL_TLA = "sycl_tla"
+    METAL_CPP = "metal-cpp"
+
+
+@dataclass(frozen=True, slots=True)
+class KernelDependency:
+    """A kernel on the Hub that must be loaded first; exactly one of `version` and `revision` is set."""
+
+    repo_id: str
+    version: int | None = None
+    revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BackendGeneral:
+    """`[general.cuda]`, `[general.xpu]`, `[general.neuron]`, `[general.tpu]`."""
+
+    minver: MinorVersion | None = None
+    maxver: MinorVersion | None = None
+    python_depends: tuple[str, ...] = ()
+    kernel_depends: tuple[KernelDependency, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class General:
+    """`[general]`: what the kernel is called, and where it may run."""
+
+    name: str
+    version: int
+    license: str
+    backends: tuple[Backend, ...]
+    upstream: str | None = None
+    source: str | None = None
+    python_depends: tuple[str, ...] = ()
+    kernel_depends: tuple[KernelDependency, ...] = ()
+    hub_repo_id: str | None = None
+    hub_branch: str | None = None
+    per_backend: dict[Backend, BackendGeneral] = field(default_factory=dict)
+
+    @property
+    def python_name(self) -> str:
+        """The import name: dashes become underscores."""
+        return self.name.replace("-", "_")
+
+
+@dataclass(frozen=True, slots=True)
+class TorchFramework:
+    """`[torch]`: an extension compiled against torch, in the classic or in the stable ABI of each backend."""
+
+    src: tuple[PurePosixPath, ...] = ()
+    include: tuple[PurePosixPath, ...] = ()
+    pyext: tuple[str, ...] = ("py", "pyi")
+    minver: MinorVersion | None = None
+    maxver: MinorVersion | None = None
+    stable_abi: dict[Backend, MinorVersion] = field(default_factory=dict)
+    cxx_flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TorchNoarchFramework:
+    """`[torch-noarch]`: Python sources only (Triton, Helion, CuTe DSL, plain torch)."""
+
+    pyext: tuple[str, ...] = ("py", "pyi")
+    cuda_capabilities: tuple[str, ...] = ()
+    rocm_archs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TvmFfiFramework:
+    """`[tvm-ffi]`: an extension compiled against tvm-ffi."""
+
+    src: tuple[PurePosixPath, ...]
+    include: tuple[PurePosixPath, ...] = ()
+    pyext: tuple[str, ...] = ("py", "pyi")
+    cxx_flags: tuple[str, ...] = ()
+
+
+Framework: TypeAlias = TorchFramework | TorchNoarchFramework | TvmFfiFramework
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """`[kernel.<name>]`: sources for one backend. Keys of other backends keep their empty default."""
+
+    name: str
+    backend: Backend
+    depends: tuple[Dependency, ...]
+    src: tuple[PurePosixPath, ...]
+    include: tuple[PurePosixPath, ...] = ()
+    cxx_flags: tuple[str, ...] = ()
+    cuda_capabilities: tuple[str, ...] = ()
+    cuda_flags: tuple[str, ...] = ()
+    cuda_minver: MinorVersion | None = None
+    rocm_archs: tuple[str, ...] = ()
+    hip_flags: tuple[str, ...] = ()
+    sycl_flags: tuple[str, ...] = ()
+
+    @property
+    def needs_torch(self) -> bool:
+        """Whether its objects depend on torch's ABI; if not, they are compiled once for every ABI."""
+        return Dependency.TORCH in self.depends
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """`[face.<name>]`: a further kernel of the same sources, with a Python package and a Hub repo of its own.
+
+    Its package is the project's own package with the files of `<extension dir>/<python name>/` laid over it.
+    """
+
+    name: str
+    hub_repo_id: str | None = None
+
+    @property
+    def python_name(self) -> str:
+        """The import name: dashes become underscores."""
+        return self.name.replace("-", "_")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildSpec:
+    """One kernel project: a valid `build.toml` and the directory that it describes."""
+
+    root: Path
+    edition: int
+    general: General
+    framework: Framework
+    components: tuple[Component, ...] = ()
+    faces: tuple[Face, ...] = ()
+
+    @property
+    def extension_dir(self) -> PurePosixPath:
+        """The directory that holds the Python package: `torch-ext` or `tvm-ffi-ext`.
+
+        It lies at the root, or is the directory of that name which the framework's sources go through.
+        """
+        name = "tvm-ffi-ext" if isinstance(self.framework, TvmFfiFramework) else "torch-ext"
+        if not isinstance(self.framework, TorchNoarchFramework):
+            for path in self.framework.src:
+                if name in path.parts[:-1]:
+                    return PurePosixPath(*path.parts[: path.parts.index(name) + 1])
+        return PurePosixPath(name)
