@@ -21,6 +21,8 @@ class ExitCode(IntEnum):
     UPLOAD_REFUSED = 7
     TESTS_FAILED = 8
     INTERRUPTED = 130
+    BROKEN_PIPE = 141
+    TERMINATED = 143
 
 
 @dataclass(frozen=True, slots=True)

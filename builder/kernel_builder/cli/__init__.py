@@ -1,0 +1,117 @@
+"""The command line: one file per command, and here the one boundary where errors become words and exit codes."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from kernel_builder import __version__
+from kernel_builder.cli.check import check
+from kernel_builder.cli.console import Console
+from kernel_builder.errors import BadInputError, BuilderError, ExitCode, Problem
+
+PROGRAM = "kernel-builder"
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP, as an exception, so that every `finally` on the way out runs."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", prog_name=PROGRAM)
+def commands() -> None:
+    """Build, audit and test compute kernels that any PyTorch can load, from one `build.toml`."""
+
+
+for _command in (check,):
+    commands.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. No exception leaves it, except for shell completion's exit."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    flags = set(takewhile(lambda word: word != "--", arguments))  # known before parsing, for parsing's own errors
+    debug = "--debug" in flags or os.environ.get("KERNEL_BUILDER_DEBUG", "") not in {"", "0"}
+    console = Console(as_json="--json" in flags, debug=debug)
+    console.command = next((word for word in arguments if word in commands.commands), "")
+    try:
+        for number in _termination_signals():
+            signal.signal(number, _raise_terminated)
+        code = commands.main(arguments, prog_name=PROGRAM, obj=console, standalone_mode=False)
+        sys.stdout.flush()
+        return int(code or ExitCode.OK)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the boundary: `_end` tells every one of them
+        return _end(console, error, arguments)
+
+
+def _end(console: Console, error: BaseException, arguments: Sequence[str]) -> ExitCode:
+    """Tell why the command ended early, and choose the exit code."""
+    match error:
+        case click.exceptions.NoArgsIsHelpError():
+            console.say(error.format_message())
+            code = ExitCode.BAD_INPUT
+        case click.ClickException():
+            code = _show(console, _from_click(error))
+        case BuilderError():
+            code = _show(console, error)
+        case _Terminated():
+            console.say("terminated")
+            code = ExitCode.TERMINATED
+        case KeyboardInterrupt() | click.Abort():
+            console.say("interrupted")
+            code = ExitCode.INTERRUPTED
+        case BrokenPipeError():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the exit would flush, and fail, again
+            code = ExitCode.BROKEN_PIPE
+        case _:  # whatever got this far is our mistake, and must be told
+            code = _show(console, _from_unexpected(error, arguments, debug=console.debug))
+    return code
+
+
+def _show(console: Console, error: BuilderError) -> ExitCode:
+    console.show_error(error)
+    return error.exit_code
+
+
+def _termination_signals() -> list[signal.Signals]:
+    return [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+def _raise_terminated(_number: int, _frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def _from_click(error: click.ClickException) -> BuilderError:
+    hint = None
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        hint = f"`{error.ctx.command_path} --help` lists what it takes"
+    return BadInputError(Problem(error.format_message().rstrip(".").replace("'", "`"), hint=hint))
+
+
+def _from_unexpected(error: BaseException, arguments: Sequence[str], *, debug: bool) -> BuilderError:
+    """Say an exception that nobody foresaw in a sentence; the traceback goes to a log file, or to `--debug`."""
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, OSError) and error.strerror:
+        place = "" if error.filename is None else f"`{error.filename}`: "
+        return BuilderError(Problem(f"the system refused an operation: {place}{error.strerror}"))
+    about = f"{PROGRAM} {__version__}, Python {platform.python_version()}, {platform.platform()}, {list(arguments)}"
+    message = f"internal error: {type(error).__name__}: {error}".splitlines()[0]
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix=f"{PROGRAM}-", suffix=".log", encoding="utf-8", errors="backslashreplace", delete=False
+        ) as log:
+            log.write(f"{about}\n{Path.cwd()}\n\n{''.join(traceback.format_exception(error))}")
+    except OSError:
+        return BuilderError(Problem(message, hint="this is a bug: run again with `--debug` and report what it prints"))
+    return BuilderError(Problem(message, hint=f"this is a bug: please report it with the file `{log.name}`"))

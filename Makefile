@@ -1,0 +1,45 @@
+# `make` alone lists the targets. Everything they do lives in the builder, in pyproject.toml or in scripts/.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+STAMP := .venv/.installed-$(subst /,_,$(TORCH))
+
+.DEFAULT_GOAL := help
+.PHONY: help install build test check fmt lint type golden audit doctor clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml scripts/install.sh
+	@PYTHON='$(PYTHON)' TORCH='$(TORCH)' scripts/install.sh && rm -f .venv/.installed-* && touch '$@'
+
+install: $(STAMP) ## Make .venv with the package, torch (TORCH=...) and the development tools
+
+build: install ## Build the kernels of build.toml for this host, audit them, show them working
+	@$(BIN)/kernel-builder build && $(BIN)/python examples/attention.py
+
+test: install ## Run every test that can run here (PYTEST="..." adds arguments)
+	@$(BIN)/python -m pytest $(PYTEST)
+
+check: lint type ## What CI checks besides the tests: format, lint, types
+
+fmt: install ## Format the Python code and apply safe fixes
+	@$(BIN)/ruff format && $(BIN)/ruff check --fix
+
+lint: install ## Lint, and check the format
+	@$(BIN)/ruff format --check && $(BIN)/ruff check
+
+type: install ## Check types
+	@$(BIN)/mypy
+
+golden: install ## Rewrite the golden files; read the diff before you commit it
+	@$(BIN)/python -m pytest tests/golden --update-golden
+
+audit: install ## Audit the artifacts in build/
+	@$(BIN)/kernel-builder audit
+
+doctor: install ## Show what this machine can build, and what it lacks
+	@$(BIN)/kernel-builder doctor
+
+clean: install ## Remove what the builder made
+	@$(BIN)/kernel-builder clean

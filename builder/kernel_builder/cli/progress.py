@@ -1,0 +1,97 @@
+"""Progress as people see it: a live display on a terminal, plain lines everywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import assert_never
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from kernel_builder.cli.console import Console, escape_unprintable
+from kernel_builder.errors import Problem
+from kernel_builder.progress import Event, FileStarted, Listener, Notice, StepFinished, StepStarted
+
+
+@contextmanager
+def show_progress(console: Console) -> Iterator[Listener]:
+    """Give a listener that draws on stderr while the enclosed work runs."""
+    if not console.is_live:
+        yield _PlainProgress(console)
+        return
+    live = _LiveProgress(console)
+    with live.display:
+        yield live
+
+
+def format_seconds(seconds: float) -> str:
+    """`0.4 s`, `12 s` or `3 min 20 s`: as much as anybody wants to know."""
+    if seconds < 10:  # noqa: PLR2004 - below, a decimal says something
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+class _PlainProgress:
+    """One line per event; a log has no cursor."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case StepStarted():
+                self._console.say(event.step)
+            case FileStarted():
+                self._console.say(f"  [{event.index}/{event.total}] {event.description}")
+            case StepFinished():
+                outcome = "done" if event.succeeded else "failed"
+                self._console.say(f"{event.step}: {outcome} in {format_seconds(event.seconds)}")
+            case Notice():
+                self._console.warn(Problem(event.message, hint=event.hint))
+            case _:
+                assert_never(event)
+
+
+class _LiveProgress:
+    """Running steps move at the bottom; what has ended stays above them as a line."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._running: dict[str, TaskID] = {}
+        self._marks = {True: "✓", False: "✗"} if console.has_unicode else {True: "ok", False: "failed"}
+        self.display = Progress(
+            SpinnerColumn("dots" if console.has_unicode else "line"),
+            TextColumn("{task.fields[step]}", markup=False),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[file]}", style="dim", markup=False),
+            console=console.talk,
+            transient=True,
+        )
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case StepStarted():
+                task = self.display.add_task("", total=None, step=escape_unprintable(event.step), file="")
+                self._running[event.step] = task
+            case FileStarted():
+                if event.step in self._running:
+                    self._advance(event)
+                self._console.say_details(f"  [{event.index}/{event.total}] {event.description}")
+            case StepFinished():
+                if event.step in self._running:
+                    self.display.remove_task(self._running.pop(event.step))
+                mark = Text(self._marks[event.succeeded], "green" if event.succeeded else "red")
+                mark.append(f" {escape_unprintable(event.step)}", "default")
+                self._console.say(mark.append(f"  {format_seconds(event.seconds)}", "dim"))
+            case Notice():
+                self._console.warn(Problem(event.message, hint=event.hint))
+            case _:
+                assert_never(event)
+
+    def _advance(self, event: FileStarted) -> None:
+        name = escape_unprintable(event.description.rsplit("/", 1)[-1])
+        self.display.update(self._running[event.step], completed=event.index, total=event.total, file=name)
