@@ -1,0 +1,142 @@
+"""What goes into a build, as one digest: equal inputs give equal digests wherever the project lies."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from kernel_builder import __version__
+from kernel_builder.errors import BadInputError, Problem
+from kernel_builder.spec.model import BuildSpec, Component, TorchFramework, TvmFfiFramework
+
+_HEADER_SUFFIXES = frozenset({
+    ".cuh", ".def", ".h", ".hh", ".hip", ".hpp", ".hxx", ".inc", ".inl", ".ipp", ".metal", ".tcc", ".tpp",
+})  # fmt: skip
+_OUTPUT_DIRECTORIES = frozenset({PurePosixPath("build"), PurePosixPath("result")})
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class BuildInputs:
+    """Every file that decides what is built: path relative to the project -> sha256 of its bytes, sorted."""
+
+    files: dict[PurePosixPath, str]
+
+    @property
+    def digest(self) -> str:
+        """One sha256 over names and contents, and over the release of the builder that reads them."""
+        return _digest_files(self.files.items())
+
+    def digest_component(self, component: Component) -> str:
+        """The sha256 of one component's own sources and of the headers in its include directories."""
+        wanted = set(component.src)
+        return _digest_files(
+            (path, content)
+            for path, content in self.files.items()
+            if path in wanted or any(path.is_relative_to(directory) for directory in component.include)
+        )
+
+
+def probe_inputs(spec: BuildSpec) -> BuildInputs:
+    """Read every input of the project.
+
+    These are `build.toml`, the listed sources, headers beside them and in include directories, and the files of the
+    Python packages that are shipped. Raises `BadInputError` for a file that is missing, that is not a regular file,
+    or that a symbolic link takes from outside the project.
+    """
+    root = spec.root.resolve()
+    problems: list[Problem] = []
+    files: dict[PurePosixPath, str] = {}
+    for path in sorted(_list_inputs(spec, root)):
+        try:
+            files[path] = _digest_content(_check_inside(root, path))
+        except _UnusableFileError as error:
+            problems.append(Problem(str(error)))
+    if problems:
+        raise BadInputError(problems)
+    return BuildInputs(files)
+
+
+class _UnusableFileError(Exception):
+    """Why one file cannot be an input."""
+
+
+def _list_inputs(spec: BuildSpec, root: Path) -> set[PurePosixPath]:
+    listed = {PurePosixPath("build.toml")}
+    include: set[PurePosixPath] = set()
+    for part in (spec.framework, *spec.components):
+        if isinstance(part, Component | TorchFramework | TvmFfiFramework):
+            listed.update(part.src)
+            include.update(part.include)
+    beside = {path.parent for path in listed}
+    found = set(listed)
+    for directory in include:
+        found.update(_list_files(root, directory, _HEADER_SUFFIXES))
+    for directory in beside:
+        found.update(_list_files(root, directory, _HEADER_SUFFIXES, recursive=False))
+    suffixes = {f".{extension.lstrip('.')}" for extension in spec.framework.pyext}
+    for name in (spec.general.python_name, *(face.python_name for face in spec.faces)):
+        found.update(_list_files(root, spec.extension_dir / name, suffixes))
+    return found
+
+
+def _list_files(
+    root: Path, directory: PurePosixPath, suffixes: Iterable[str], *, recursive: bool = True
+) -> Iterator[PurePosixPath]:
+    """Files below a directory with one of the suffixes; links to directories are followed inside the project."""
+    wanted = tuple(suffixes)
+    waiting = [directory]
+    seen: set[Path] = set()
+    while waiting:
+        current = waiting.pop()
+        real = (root / current).resolve()
+        if real in seen or not real.is_dir() or not real.is_relative_to(root):
+            continue
+        seen.add(real)
+        for entry in sorted(real.iterdir()):
+            path = current / entry.name
+            if entry.is_dir():
+                if recursive and path not in _OUTPUT_DIRECTORIES and not _is_generated(entry):
+                    waiting.append(path)
+            elif entry.name.endswith(wanted):
+                yield path
+
+
+def _is_generated(directory: Path) -> bool:
+    return directory.name.startswith((".", "__pycache__")) or (directory / "CACHEDIR.TAG").exists()
+
+
+def _check_inside(root: Path, path: PurePosixPath) -> Path:
+    """The real file behind a path of the project."""
+    try:
+        real = (root / path).resolve(strict=True)
+        mode = real.stat().st_mode
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "its symbolic links form a loop"
+        raise _UnusableFileError(f"cannot read the source `{path}`: {reason}") from error
+    if not real.is_relative_to(root):
+        raise _UnusableFileError(f"`{path}` is a symbolic link that leaves the project, to `{real}`")
+    if not stat.S_ISREG(mode):
+        raise _UnusableFileError(f"`{path}` is not a regular file")
+    return real
+
+
+def _digest_content(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise _UnusableFileError(f"cannot read `{path}`: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def _digest_files(files: Iterable[tuple[PurePosixPath, str]]) -> str:
+    digest = hashlib.sha256(f"kernel-builder {__version__}\0".encode())
+    for path, content in files:
+        digest.update(f"{path}\0{content}\0".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

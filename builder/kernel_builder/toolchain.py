@@ -1,0 +1,184 @@
+"""What this machine can compile with: compilers, CMake, ninja and torch, found and asked for their versions."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import sys
+import sysconfig
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernel_builder import process
+from kernel_builder.backend import FACTS, Backend
+from kernel_builder.errors import BuilderError, Problem, ToolchainMissingError
+from kernel_builder.host import probe_host
+from kernel_builder.plan import BuildEnvironment
+from kernel_builder.torch_sdk import TorchSdk, probe_torch
+from kernel_builder.version import MinorVersion
+
+_ASK_SECONDS = 30.0
+_VERSION = re.compile(r"\b(\d+\.\d+(?:\.\d+)*)")
+_CXX_NAMES = ("c++", "g++", "clang++")
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A program: what it is (`gcc`, `cmake`), how it is called, and its full version.
+
+    argv has more than one word when the user put a cache or a flag before or behind the compiler in `CXX`.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    version: str
+
+    @property
+    def path(self) -> Path:
+        """The program itself."""
+        return Path(self.argv[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Toolchain:
+    """The tools of a build; None for what is not on this machine. `toolkits` holds the device compilers."""
+
+    cxx: Tool | None
+    cmake: Tool | None
+    ninja: Tool | None
+    torch: TorchSdk | None
+    toolkits: dict[Backend, Tool]
+
+
+@dataclass(frozen=True, slots=True)
+class _Toolkit:
+    program: str
+    arguments: tuple[str, ...]
+    version: re.Pattern[str]
+    homes: tuple[str, ...]
+    home_variables: tuple[str, ...] = ()
+
+
+_TOOLKITS = {
+    Backend.CUDA: _Toolkit(
+        "nvcc", ("--version",), re.compile(r"release (\d+\.\d+)"), ("/usr/local/cuda",), ("CUDA_HOME", "CUDA_PATH")
+    ),
+    Backend.ROCM: _Toolkit(
+        "hipcc", ("--version",), re.compile(r"HIP version: (\d+\.\d+)"), ("/opt/rocm",), ("ROCM_PATH", "ROCM_HOME")
+    ),
+    Backend.XPU: _Toolkit(
+        "icpx",
+        ("--version",),
+        re.compile(r"Compiler (\d+\.\d+)"),
+        ("/opt/intel/oneapi/compiler/latest",),
+        ("CMPLR_ROOT",),
+    ),
+    Backend.METAL: _Toolkit("xcrun", ("-sdk", "macosx", "metal", "--version"), re.compile(r"version (\d+\.\d+)"), ()),
+}
+
+
+def probe_environment(
+    *, torch: Path | None = None, backends: Iterable[Backend] = tuple(Backend)
+) -> tuple[BuildEnvironment, Toolchain]:
+    """Look at this machine: first what a plan depends on, second what a build runs.
+
+    torch: where to look for torch, see `probe_torch`. backends: whose device compilers are asked for.
+    A tool that is missing is None, never an error; `Toolchain` users that need it say what to install.
+    """
+    sdk = probe_torch(torch)
+    wanted = set(backends)
+    toolkits = {
+        backend: tool for backend in _TOOLKITS if backend in wanted and (tool := probe_toolkit(backend)) is not None
+    }
+    versions = {
+        backend: MinorVersion.parse_release(tool.version)
+        for backend, tool in toolkits.items()
+        if FACTS[backend].versioned
+    }
+    environment = BuildEnvironment(
+        host=probe_host(),
+        torch=None if sdk is None else sdk.release,
+        torch_cxx11=True if sdk is None else sdk.cxx11,
+        toolkits=versions,
+    )
+    return environment, Toolchain(probe_cxx(), probe_pip_tool("cmake"), probe_pip_tool("ninja"), sdk, toolkits)
+
+
+def probe_cxx() -> Tool | None:
+    """The C++ compiler: what `CXX` says, else the first of `c++`, `g++` and `clang++` on the path.
+
+    Raises `ToolchainMissingError` when `CXX` is set to something that does not run.
+    """
+    chosen = os.environ.get("CXX", "").strip()
+    if chosen:
+        try:
+            words = shlex.split(chosen)
+        except ValueError:
+            words = [chosen]
+        tool = _ask_cxx(words)
+        if tool is None:
+            raise ToolchainMissingError(
+                Problem(
+                    f"the environment variable `CXX` is `{chosen}`, which is not a compiler that runs",
+                    hint="unset `CXX`, or set it to a C++ compiler such as `g++`",
+                )
+            )
+        return tool
+    return next((tool for name in _CXX_NAMES if (tool := _ask_cxx([name])) is not None), None)
+
+
+def probe_pip_tool(name: str) -> Tool | None:
+    """CMake or ninja: the one installed with this Python, else the one on the path."""
+    suffix = ".exe" if sys.platform == "win32" else ""
+    candidates = [Path(sysconfig.get_path("scripts")) / f"{name}{suffix}"]
+    spec = importlib.util.find_spec(name)
+    if spec is not None and spec.origin is not None:
+        candidates.insert(0, Path(spec.origin).parent / "data/bin" / f"{name}{suffix}")
+    for path in (*(str(candidate) for candidate in candidates if candidate.is_file()), shutil.which(name)):
+        version = None if path is None else _ask([path, "--version"], _VERSION)
+        if path is not None and version is not None:
+            return Tool(name, (path,), version)
+    return None
+
+
+def probe_toolkit(backend: Backend) -> Tool | None:
+    """The device compiler of a backend, from the path or from the place where it is usually installed."""
+    toolkit = _TOOLKITS.get(backend)
+    if toolkit is None:
+        return None
+    homes = [os.environ[name] for name in toolkit.home_variables if os.environ.get(name)]
+    search = os.pathsep.join([*(str(Path(home) / "bin") for home in homes), os.environ.get("PATH", ""),
+                              *(str(Path(home) / "bin") for home in toolkit.homes)])  # fmt: skip
+    path = shutil.which(toolkit.program, path=search)
+    version = None if path is None else _ask([path, *toolkit.arguments], toolkit.version)
+    return None if path is None or version is None else Tool(toolkit.program, (path,), version)
+
+
+def _ask_cxx(words: list[str]) -> Tool | None:
+    path = shutil.which(words[0]) if words else None
+    if path is None:
+        return None
+    argv = (path, *words[1:])
+    text = _ask([*argv, "--version"], re.compile(r"\A(.+)", re.DOTALL))
+    version = None if text is None else _VERSION.search(text.splitlines()[0].rpartition(")")[2] or text)
+    version = version or (None if text is None else _VERSION.search(text))
+    if text is None or version is None:
+        return None
+    families = (("apple clang", "apple-clang"), ("oneapi", "icpx"), ("clang", "clang"), ("free software", "gcc"))
+    lowered = text.lower()
+    name = next((name for word, name in families if word in lowered), Path(path).name)
+    return Tool(name, argv, version[1])
+
+
+def _ask(argv: list[str], wanted: re.Pattern[str]) -> str | None:
+    """Run a program and search its answer; None when it does not start, does not end, fails or says something else."""
+    try:
+        completed = process.run(argv, timeout=_ASK_SECONDS)
+    except (BuilderError, TimeoutError):
+        return None
+    match = wanted.search(completed.output)
+    return match[1] if match is not None and completed.returncode == 0 else None
