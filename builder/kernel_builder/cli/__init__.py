@@ -9,6 +9,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
 from types import FrameType
@@ -16,25 +17,39 @@ from types import FrameType
 import click
 
 from kernel_builder import __version__
-from kernel_builder.cli.check import check
 from kernel_builder.cli.console import Console
 from kernel_builder.errors import BadInputError, BuilderError, ExitCode, Problem
 
 PROGRAM = "kernel-builder"
 
 
+COMMANDS = ("check", "doctor")
+"""Each is a module of this package with a click command of the same name."""
+
+
 class _Terminated(KeyboardInterrupt):
     """SIGTERM or SIGHUP, as an exception, so that every `finally` on the way out runs."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """A group that imports a command when it is asked for: completing a word need not load a compiler's worth."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"kernel_builder.cli.{cmd_name}"), cmd_name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "-V", "--version", prog_name=PROGRAM)
 def commands() -> None:
     """Build, audit and test compute kernels that any PyTorch can load, from one `build.toml`."""
-
-
-for _command in (check,):
-    commands.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = set(takewhile(lambda word: word != "--", arguments))  # known before parsing, for parsing's own errors
     debug = "--debug" in flags or os.environ.get("KERNEL_BUILDER_DEBUG", "") not in {"", "0"}
     console = Console(as_json="--json" in flags, debug=debug)
-    console.command = next((word for word in arguments if word in commands.commands), "")
+    console.command = next((word for word in arguments if word in COMMANDS), "")
     try:
         for number in _termination_signals():
             signal.signal(number, _raise_terminated)

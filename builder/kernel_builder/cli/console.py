@@ -53,8 +53,8 @@ class Console:
 
     @property
     def has_unicode(self) -> bool:
-        """Whether stderr can show more than ASCII."""
-        return self._err.encoding.startswith("utf")
+        """Whether both streams can show more than ASCII."""
+        return self._err.encoding.startswith("utf") and self._out.encoding.startswith("utf")
 
     @property
     def talk(self) -> RichConsole:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from kernel_builder.cli.console import Console
+from kernel_builder.torch_sdk import ENVIRONMENT_VARIABLE
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -46,4 +47,12 @@ json_option = click.option(
 
 project_argument = click.argument(
     "project", type=click.Path(path_type=Path), default=Path(), metavar="[PROJECT]", required=False
+)
+
+torch_option = click.option(
+    "--torch",
+    type=click.Path(path_type=Path),
+    envvar=ENVIRONMENT_VARIABLE,
+    metavar="PATH",
+    help="The torch to compile against: its package directory, a `site-packages`, or a virtual environment.",
 )
