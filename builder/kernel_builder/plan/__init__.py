@@ -1,0 +1,21 @@
+"""Stage 2: BuildSpec -> BuildPlan. Everything that is decided about every variant, decided here and only here.
+
+Pure: the host, the toolchains and the torch found on the machine come in as values (`BuildEnvironment`).
+"""
+
+from __future__ import annotations
+
+from kernel_builder.plan.build import plan_build
+from kernel_builder.plan.describe import describe_plan
+from kernel_builder.plan.model import BuildEnvironment, BuildPlan, Exclusion, VariantPlan
+from kernel_builder.plan.selector import Selector
+
+__all__ = [
+    "BuildEnvironment",
+    "BuildPlan",
+    "Exclusion",
+    "Selector",
+    "VariantPlan",
+    "describe_plan",
+    "plan_build",
+]
