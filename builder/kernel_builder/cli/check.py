@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from kernel_builder.cli.console import Console, problem_as_json
+from kernel_builder.cli.console import Console
 from kernel_builder.cli.options import json_option, pass_console, project_argument, talk_options
 from kernel_builder.cli.serialize import as_json
 from kernel_builder.spec.model import BuildSpec, TorchFramework, TorchNoarchFramework, TvmFfiFramework
@@ -23,10 +23,9 @@ _FRAMEWORKS = {TorchFramework: "torch", TorchNoarchFramework: "torch without com
 def check(console: Console, project: Path) -> None:
     """Check the `build.toml` of PROJECT (default: this directory) and the files that it names."""
     loaded = load_spec(project)
-    for notice in loaded.notices:
-        console.warn(notice)
+    console.remind(loaded.notices)
     if console.as_json:
-        console.write_json({"spec": as_json(loaded.spec), "notices": [problem_as_json(n) for n in loaded.notices]})
+        console.write_json({"spec": as_json(loaded.spec), "notices": list(loaded.notices)})
         return
     for line in _summarise(loaded.spec):
         console.write(line)

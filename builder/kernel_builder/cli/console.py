@@ -78,6 +78,11 @@ class Console:
         problem = Problem(problem) if isinstance(problem, str) else problem
         self._err.print(_render_problem(problem, "warning", "bold yellow"), soft_wrap=True)
 
+    def remind(self, notices: Iterable[str]) -> None:
+        """Tell one-line notices about the project's files."""
+        for notice in notices:
+            self.warn(notice)
+
     def write(self, text: str | Text) -> None:
         """Write one piece of data to stdout, unless stdout is a JSON document."""
         if not self.as_json:

@@ -1,4 +1,4 @@
-"""`kernel-builder doctor`: what this machine can build, what it lacks, and the command that brings each missing thing."""
+"""`kernel-builder doctor`: what this machine can build, what it lacks, and what would bring it."""
 
 from __future__ import annotations
 

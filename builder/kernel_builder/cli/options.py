@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
+from kernel_builder.backend import Backend
 from kernel_builder.cli.console import Console
+from kernel_builder.plan import Selector
 from kernel_builder.torch_sdk import ENVIRONMENT_VARIABLE
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -56,3 +59,26 @@ torch_option = click.option(
     metavar="PATH",
     help="The torch to compile against: its package directory, a `site-packages`, or a virtual environment.",
 )
+
+
+def selector_options(command: _F) -> _F:
+    """Add `--variant`, `--backend` and `--kernel`, which arrive as one `selector`."""
+
+    @wraps(command)
+    def collect(
+        *args: Any, variants: tuple[str, ...], backends: tuple[str, ...], kernels: tuple[str, ...], **rest: Any
+    ) -> Any:
+        selector = Selector(variants, tuple(Backend(name) for name in backends), kernels)
+        return command(*args, selector=selector, **rest)
+
+    for names, kind, help_text in (
+        (("--kernel", "kernels"), str, "Only this kernel: the project's name or that of a face.  [repeatable]"),
+        (
+            ("--backend", "backends"),
+            click.Choice([str(backend) for backend in Backend]),
+            "Only this backend.  [repeatable]",
+        ),
+        (("--variant", "variants"), str, "Only variants whose name matches, such as `torch213-*`.  [repeatable]"),
+    ):
+        collect = click.option(*names, multiple=True, type=kind, help=help_text)(collect)
+    return cast("_F", collect)
