@@ -1,0 +1,88 @@
+"""Stage 1: `build.toml` -> BuildSpec. Finds the file, reads it, applies the rules, and reports all problems at once."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kernel_builder.errors import BadInputError, Location, Problem
+from kernel_builder.spec.editions import detect_edition, tell_lifted
+from kernel_builder.spec.fields import Fields, ProblemCollector
+from kernel_builder.spec.files import FILE_RULES, read_build_file
+from kernel_builder.spec.locate import Locator
+from kernel_builder.spec.model import BuildSpec
+from kernel_builder.spec.rules import RULES, Rule
+from kernel_builder.spec.schema import ROOT
+from kernel_builder.spec.sections import SectionReader
+
+_PLACE = re.compile(r" \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSpec:
+    """A valid declaration, and what its author should know about it, one line each."""
+
+    spec: BuildSpec
+    notices: tuple[str, ...] = ()
+
+
+def load_spec(project: Path, *, check_files: bool = True) -> LoadedSpec:
+    """Load a kernel project: a directory, or the path of its `build.toml`.
+
+    With `check_files` the sources and Python packages that the file names must exist. Raises `BadInputError` with
+    every problem of the file, each with its line.
+    """
+    found = read_build_file(project)
+    return read_spec(found.text, root=found.root, file=found.name, rules=RULES + FILE_RULES if check_files else RULES)
+
+
+def read_spec(text: str, *, root: Path, file: str = "build.toml", rules: tuple[Rule, ...] = RULES) -> LoadedSpec:
+    """Read the text of a `build.toml`. `file` is what problems call it. Raises `BadInputError`."""
+    try:
+        document = parse_document(text, file)
+        collector = ProblemCollector(file, Locator(text))
+        spec = _read_document(document, root, collector)
+    except RecursionError:
+        raise BadInputError(Problem("the file nests arrays or tables too deeply", Location(file))) from None
+    if spec is not None:
+        for rule in rules:
+            if not any(collector.has_failed(path) for path in rule.needs):
+                for remark in rule.check(spec):
+                    if remark.is_error:
+                        collector.refuse(remark.path, remark.message, remark.hint)
+                    else:
+                        collector.notice(remark.path, remark.message)
+    if spec is None or collector.problems:
+        raise BadInputError(collector.problems)
+    return LoadedSpec(spec, collector.notices)
+
+
+def parse_document(text: str, file: str) -> dict[str, Any]:
+    """Parse TOML. Raises `BadInputError` with the line of the first syntax error."""
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:  # besides `TOMLDecodeError`: numbers with thousands of digits, impossible dates
+        message = str(error)
+        place = _PLACE.search(message)
+        line = None
+        if place is not None:
+            message = message[: place.start()]
+            line = int(place["line"]) if place["line"] else text.count("\n", 0, len(text.rstrip())) + 1
+            message += f" (column {place['column']})" if place["column"] else " (at the end of the file)"
+        message = message.partition(":")[0] if "sys.set_int_max_str_digits" in message else message
+        raise BadInputError(Problem(f"the file is not valid TOML: {message}", Location(file, line))) from None
+
+
+def _read_document(document: dict[str, Any], root: Path, collector: ProblemCollector) -> BuildSpec | None:
+    """The spec as far as it can be read. None when not even the edition or the framework can be known."""
+    edition = detect_edition(document, collector)
+    if edition is None:
+        return None
+    fields = Fields(document, (), ROOT, edition, collector)
+    spec = SectionReader(root, edition, collector).read(fields)
+    if spec is not None:
+        tell_lifted(edition, document, collector)
+    return spec

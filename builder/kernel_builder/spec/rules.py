@@ -1,0 +1,233 @@
+"""What must hold between the parts of a BuildSpec: each rule is a pure function that yields remarks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import PurePosixPath
+
+from kernel_builder.backend import FACTS, Backend
+from kernel_builder.spec.locate import KeyPath, render_key
+from kernel_builder.spec.model import BuildSpec, KernelDependency, TorchFramework, TorchNoarchFramework
+from kernel_builder.variant import parse_variant
+from kernel_builder.version import MinorVersion
+
+COMPILED_SUFFIXES = frozenset(
+    {".c", ".cc", ".cpp", ".cxx", ".c++", ".cu", ".hip", ".m", ".mm", ".metal", ".sycl", ".s", ".S"}
+)
+
+PYTHON_DEPENDS = ("einops", "helion", "tvm-ffi")
+BACKEND_PYTHON_DEPENDS: dict[Backend, tuple[str, ...]] = {
+    Backend.CUDA: ("nvidia-cutlass-dsl",),
+    Backend.NEURON: ("nki",),
+    Backend.XPU: ("onednn",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What a rule found: an error, or a notice that stops nothing."""
+
+    path: KeyPath
+    message: str
+    hint: str | None = None
+    is_error: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A named rule. It is skipped when the reader has refused something at one of the key paths that it needs."""
+
+    name: str
+    check: Callable[[BuildSpec], Iterator[Remark]]
+    needs: tuple[KeyPath, ...] = ()
+
+
+def check_backends(spec: BuildSpec) -> Iterator[Remark]:
+    """At least one backend, each once."""
+    path = ("general", "backends")
+    if not spec.general.backends:
+        yield Remark(path, "`general.backends` is empty: there is nothing to build", 'for example `backends = ["cpu"]`')
+    for index, backend in enumerate(spec.general.backends):
+        if backend in spec.general.backends[:index]:
+            yield Remark((*path, index), f"`{backend}` is listed twice in `general.backends`", "remove one of the two")
+
+
+def check_component_backends(spec: BuildSpec) -> Iterator[Remark]:
+    """A component belongs to a declared backend."""
+    for component in spec.components:
+        if component.backend not in spec.general.backends:
+            yield Remark(
+                ("kernel", component.name, "backend"),
+                f"`kernel.{component.name}` is for `{component.backend}`, which `general.backends` does not list",
+                f'add `"{component.backend}"` to `general.backends`, or remove the component',
+            )
+
+
+def check_backends_have_sources(spec: BuildSpec) -> Iterator[Remark]:
+    """A compiled backend has sources: components of its own, or those of the framework."""
+    if isinstance(spec.framework, TorchNoarchFramework) or spec.framework.src:
+        return
+    for index, backend in enumerate(spec.general.backends):
+        if FACTS[backend].is_compiled and all(component.backend != backend for component in spec.components):
+            yield Remark(
+                ("general", "backends", index),
+                f"there is nothing to compile for `{backend}`: no component is for it, and the framework has no `src`",
+                "add a `[kernel.<name>]` for it, or declare a project without compiled code as `[torch-noarch]`",
+            )
+
+
+def check_noarch_components(spec: BuildSpec) -> Iterator[Remark]:
+    """A project without compiled code needs no components."""
+    if isinstance(spec.framework, TorchNoarchFramework):
+        for component in spec.components:
+            message = f"`kernel.{component.name}` is not compiled: the project is `[torch-noarch]`"
+            yield Remark(("kernel", component.name), message, is_error=False)
+
+
+def check_version_bounds(spec: BuildSpec) -> Iterator[Remark]:
+    """A lower bound is not above its upper bound."""
+    cuda = spec.general.per_backend.get(Backend.CUDA)
+    bounds: list[tuple[KeyPath, MinorVersion | None, MinorVersion | None]] = []
+    if cuda is not None:
+        bounds.append((("general", "cuda"), cuda.minver, cuda.maxver))
+    if isinstance(spec.framework, TorchFramework):
+        bounds.append((("torch",), spec.framework.minver, spec.framework.maxver))
+    for path, minver, maxver in bounds:
+        if minver is not None and maxver is not None and minver > maxver:
+            table = render_key(path)
+            message = f"`{table}.minver` is {minver}, which is above `{table}.maxver`, {maxver}: no version fits"
+            yield Remark((*path, "minver"), message, "swap the two, or remove one")
+
+
+def check_cuda_minver(spec: BuildSpec) -> Iterator[Remark]:
+    """A component that no CUDA version of the project can build is worth a word."""
+    cuda = spec.general.per_backend.get(Backend.CUDA)
+    for component in spec.components:
+        minver = component.cuda_minver
+        if cuda is not None and cuda.maxver is not None and minver is not None and minver > cuda.maxver:
+            message = (
+                f"`kernel.{component.name}` is never built: it needs CUDA {minver}, "
+                f"and `general.cuda.maxver` is {cuda.maxver}"
+            )
+            yield Remark(("kernel", component.name, "cuda-minver"), message, is_error=False)
+
+
+def check_duplicate_sources(spec: BuildSpec) -> Iterator[Remark]:
+    """A compiled file is compiled once for a backend: a second time, its symbols would clash."""
+    framework_src = () if isinstance(spec.framework, TorchNoarchFramework) else spec.framework.src
+    table = "torch" if isinstance(spec.framework, TorchFramework) else "tvm-ffi"
+    yield from _check_repeats({}, (table, "src"), framework_src)
+    by_backend = sorted(spec.components, key=lambda component: component.backend)
+    for _, components in groupby(by_backend, key=lambda component: component.backend):
+        seen: dict[PurePosixPath, KeyPath] = dict.fromkeys(framework_src, (table, "src"))
+        for component in components:
+            yield from _check_repeats(seen, ("kernel", component.name, "src"), component.src)
+
+
+def _check_repeats(
+    seen: dict[PurePosixPath, KeyPath], owner: KeyPath, paths: tuple[PurePosixPath, ...]
+) -> Iterator[Remark]:
+    for index, path in enumerate(paths):
+        first = seen.setdefault(path, owner)
+        is_compiled = path.suffix in COMPILED_SUFFIXES
+        if first != owner and is_compiled:
+            message = f"`{path}` is a source of `{render_key(first)}` already"
+            yield Remark((*owner, index), message, "remove one of the two")
+        elif first == owner and path in paths[:index]:
+            message = f"`{path}` is listed twice in `{render_key(owner)}`"
+            yield Remark((*owner, index), message, "remove one of the two", is_error=is_compiled)
+
+
+def check_python_depends(spec: BuildSpec) -> Iterator[Remark]:
+    """Only Python packages that the loader knows how to look for."""
+    lists: list[tuple[KeyPath, tuple[str, ...], tuple[str, ...]]] = [
+        (("general", "python-depends"), spec.general.python_depends, PYTHON_DEPENDS)
+    ]
+    for backend, section in spec.general.per_backend.items():
+        known = BACKEND_PYTHON_DEPENDS.get(backend, ())
+        lists.append((("general", backend.value, "python-depends"), section.python_depends, known))
+    for path, names, known in lists:
+        for index, name in enumerate(names):
+            if name not in known:
+                message = f"`{render_key(path)}` names `{name}`, which the loader does not allow"
+                yield Remark((*path, index), message, _suggest_python_depends(name, known))
+
+
+def _suggest_python_depends(name: str, known: tuple[str, ...]) -> str:
+    if name in PYTHON_DEPENDS:
+        return "move it to `python-depends` in `[general]`"
+    for backend, names in BACKEND_PYTHON_DEPENDS.items():
+        if name in names:
+            return f"move it to `python-depends` in `[general.{backend}]`"
+    return "allowed here: " + (", ".join(f"`{word}`" for word in known) if known else "nothing")
+
+
+def check_kernel_depends(spec: BuildSpec) -> Iterator[Remark]:
+    """One dependency on a repo at a time."""
+    lists: list[tuple[KeyPath, tuple[KernelDependency, ...]]] = [
+        (("general", "kernel-depends"), spec.general.kernel_depends)
+    ]
+    for backend, section in spec.general.per_backend.items():
+        lists.append((("general", backend.value, "kernel-depends"), section.kernel_depends))
+    for path, dependencies in lists:
+        repos = [dependency.repo_id for dependency in dependencies]
+        for index, repo in enumerate(repos):
+            if repo in repos[:index]:
+                yield Remark(
+                    (*path, index), f"`{repo}` is listed twice in `{render_key(path)}`", "remove one of the two"
+                )
+
+
+def check_idle_backend_tables(spec: BuildSpec) -> Iterator[Remark]:
+    """What is said about an undeclared backend has no effect."""
+    for backend in spec.general.per_backend:
+        if backend not in spec.general.backends:
+            message = f"`[general.{backend}]` has no effect: `general.backends` does not list `{backend}`"
+            yield Remark(("general", backend.value), message, is_error=False)
+    if isinstance(spec.framework, TorchFramework):
+        for backend in spec.framework.stable_abi:
+            if backend not in spec.general.backends:
+                message = f"`torch.stable-abi.{backend}` has no effect: `general.backends` does not list `{backend}`"
+                yield Remark(("torch", "stable-abi", backend.value), message, is_error=False)
+
+
+def check_faces(spec: BuildSpec) -> Iterator[Remark]:
+    """A face is a kernel of its own: it has its own name and its own repo, and cannot be taken for a variant."""
+    repos = {} if spec.general.hub_repo_id is None else {spec.general.hub_repo_id: "general"}
+    for face in spec.faces:
+        path = ("face", face.name)
+        if face.name == spec.general.name:
+            yield Remark(path, f"`face.{face.name}` has the name of the kernel itself", "choose another name")
+        if _is_variant_name(face.name):
+            yield Remark(path, f"`face.{face.name}` has the name of a variant", "choose another name")
+        if face.hub_repo_id is not None:
+            owner = repos.setdefault(face.hub_repo_id, f"face.{face.name}")
+            if owner != f"face.{face.name}":
+                message = f"`face.{face.name}` has the same repo as `{owner}`: `{face.hub_repo_id}`"
+                yield Remark((*path, "hub", "repo-id"), message, "each kernel needs a repo of its own")
+
+
+def _is_variant_name(name: str) -> bool:
+    try:
+        parse_variant(name)
+    except ValueError:
+        return False
+    return True
+
+
+_BACKENDS: KeyPath = ("general", "backends")
+RULES: tuple[Rule, ...] = (
+    Rule("backends", check_backends, (_BACKENDS,)),
+    Rule("component-backend", check_component_backends, (_BACKENDS,)),
+    Rule("backend-sources", check_backends_have_sources, (_BACKENDS, ("kernel",), ("torch",), ("tvm-ffi",))),
+    Rule("noarch-components", check_noarch_components),
+    Rule("version-bounds", check_version_bounds),
+    Rule("cuda-minver", check_cuda_minver),
+    Rule("duplicate-sources", check_duplicate_sources),
+    Rule("python-depends", check_python_depends),
+    Rule("kernel-depends", check_kernel_depends),
+    Rule("idle-backend-tables", check_idle_backend_tables, (_BACKENDS,)),
+    Rule("faces", check_faces, (("general", "name"),)),
+)
