@@ -1,0 +1,71 @@
+"""`kernel-builder plan`: what would be built here and what would not, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from kernel_builder.cli.console import Console
+from kernel_builder.cli.options import (
+    json_option,
+    pass_console,
+    project_argument,
+    selector_options,
+    talk_options,
+    torch_option,
+)
+from kernel_builder.inputs import probe_inputs
+from kernel_builder.plan import BuildPlan, Selector, describe_plan, plan_build
+from kernel_builder.spec.reader import load_spec
+from kernel_builder.toolchain import probe_environment
+
+
+@click.command()
+@project_argument
+@selector_options
+@torch_option
+@json_option
+@talk_options
+@pass_console
+def plan(console: Console, project: Path, selector: Selector, torch: Path | None) -> None:
+    """Show which variants PROJECT has on this machine, what is in each, and what is left out and why."""
+    loaded = load_spec(project)
+    console.remind(loaded.notices)
+    environment, _ = probe_environment(torch=torch, backends=loaded.spec.general.backends)
+    build_plan = plan_build(loaded.spec, environment, probe_inputs(loaded.spec).digest)
+    if selector != Selector():
+        build_plan = selector.select(build_plan)
+    if console.as_json:
+        console.write_json({"plan": describe_plan(build_plan), "notices": list(loaded.notices)})
+        return
+    _write_tables(console, build_plan)
+
+
+def _write_tables(console: Console, build_plan: BuildPlan) -> None:
+    described = describe_plan(build_plan)
+    rows = [
+        (
+            variant["variant"],
+            variant["kernel"],
+            variant["id"],
+            str(len(variant["units"])),
+            " ".join(component["name"] for component in variant["components"]),
+            " ".join(variant["archs"]),
+        )
+        for variant in described["variants"]
+    ]
+    if rows:
+        console.write_table(("variant", "kernel", "id", "units", "components", "archs"), rows)
+    else:
+        console.write("nothing can be built here")
+    if build_plan.excluded:
+        console.write("")
+        console.write_table(("left out", "because"), [(item.subject, item.reason) for item in build_plan.excluded])
+    if console.verbose:
+        console.write("")
+        for variant in described["variants"]:
+            console.write_table(
+                ("source", "component", "language"),
+                [(unit["source"], unit["component"], unit["language"]) for unit in variant["units"]],
+            )
