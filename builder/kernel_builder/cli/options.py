@@ -82,3 +82,21 @@ def selector_options(command: _F) -> _F:
     ):
         collect = click.option(*names, multiple=True, type=kind, help=help_text)(collect)
     return cast("_F", collect)
+
+
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where artifacts are, or are put.  [default: PROJECT/build]",
+)
+
+work_dir_option = click.option(
+    "--work-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where a build keeps what it makes on its way.  [default: PROJECT/.kernel-builder]",
+)
+
+dry_run_option = click.option("-n", "--dry-run", is_flag=True, help="Show what would be done, and change nothing.")
