@@ -22,18 +22,18 @@ class Leftover:
     keep_reason: str | None = None
 
 
-def list_leftovers(project: Path, *, output: Path | None = None, work_dir: Path | None = None) -> tuple[Leftover, ...]:
+def list_leftovers(project: Path, output: Path, *, work_dir: Path | None = None) -> tuple[Leftover, ...]:
     """Look through the work directory and the artifacts of a project; removes nothing.
 
     Raises `BadInputError` when there is no such project directory.
     """
     if not project.is_dir():
         raise BadInputError(Problem(f"there is no directory `{project}`"))
-    return (*_list_work_dir(work_dir_of(project, work_dir)), *_list_artifacts(output or project / "build"))
+    return (*_list_work_dir(work_dir_of(project, work_dir)), *_list_artifacts(output))
 
 
-def remove_leftovers(leftovers: tuple[Leftover, ...]) -> None:
-    """Remove what may go, and then every directory of artifacts that is empty."""
+def remove_leftovers(leftovers: tuple[Leftover, ...], output: Path) -> None:
+    """Remove what may go, and then `output` and the directories of faces in it, if nothing is left in them."""
     for leftover in leftovers:
         if leftover.keep_reason is not None:
             continue
@@ -41,8 +41,8 @@ def remove_leftovers(leftovers: tuple[Leftover, ...]) -> None:
             remove_work_dir(leftover.path)
             continue
         shutil.rmtree(leftover.path)
-        for parent in (leftover.path.parent, leftover.path.parent.parent):
-            if not any(parent.iterdir()):
+        for parent in (leftover.path.parent, output):
+            if parent.is_dir() and not any(parent.iterdir()):
                 parent.rmdir()
 
 

@@ -30,9 +30,10 @@ from kernel_builder.cli.serialize import as_json
 @pass_console
 def clean(console: Console, project: Path, output: Path | None, work_dir: Path | None, *, dry_run: bool) -> None:
     """Remove the work directory of PROJECT and the artifacts that kernel-builder made there."""
-    leftovers = list_leftovers(project, output=output, work_dir=work_dir)
+    place = output or project / "build"
+    leftovers = list_leftovers(project, place, work_dir=work_dir)
     if not dry_run:
-        remove_leftovers(leftovers)
+        remove_leftovers(leftovers, place)
     if console.as_json:
         console.write_json({"dry-run": dry_run, "leftovers": [as_json(leftover) for leftover in leftovers]})
         return
