@@ -13,6 +13,7 @@ from kernel_builder import process
 from kernel_builder.backend import FACTS, Backend
 from kernel_builder.errors import BuilderError
 from kernel_builder.host import probe_host
+from kernel_builder.remedy import install_command
 from kernel_builder.resources import count_jobs, probe_cores, probe_free_memory
 from kernel_builder.toolchain import Tool, probe_cxx, probe_pip_tool, probe_toolkit
 from kernel_builder.torch_sdk import TorchSdk, probe_torch
@@ -82,7 +83,7 @@ def _check_python_headers() -> DoctorCheck:
     header = Path(sysconfig.get_path("include")) / "Python.h"
     if header.is_file():
         return DoctorCheck("build", "python headers", found=True, required=True, path=header)
-    return DoctorCheck("build", "python headers", found=False, required=True, remedy=_install("python3-dev"))
+    return DoctorCheck("build", "python headers", found=False, required=True, remedy=install_command("python3-dev"))
 
 
 def _check_cxx() -> DoctorCheck:
@@ -93,7 +94,7 @@ def _check_cxx() -> DoctorCheck:
         return DoctorCheck(
             "build", "C++ compiler", found=False, required=True, detail=problem.message, remedy=problem.hint
         )
-    return _from_tool("build", "C++ compiler", tool, _install("g++"), required=True)
+    return _from_tool("build", "C++ compiler", tool, install_command("g++"), required=True)
 
 
 def _check_tool(name: str, remedy: str) -> DoctorCheck:
@@ -137,7 +138,7 @@ def _check_git() -> DoctorCheck:
         version=version,
         path=None if path is None else Path(path),
         detail=None if path else "without it, artifacts do not name the commit that they come from",
-        remedy=None if path else _install("git"),
+        remedy=None if path else install_command("git"),
     )
 
 
@@ -189,14 +190,3 @@ def _from_tool(group: str, name: str, tool: Tool | None, remedy: str, *, require
         return DoctorCheck(group, name, found=False, required=required, remedy=remedy)
     detail = tool.name if tool.name != name else None
     return DoctorCheck(group, name, found=True, required=required, version=tool.version, path=tool.path, detail=detail)
-
-
-def _install(package: str) -> str:
-    """The command that brings a Debian package, or its like elsewhere."""
-    names = {"g++": {"dnf": "gcc-c++", "apk": "g++"}, "python3-dev": {"dnf": "python3-devel"}}
-    if sys.platform == "darwin":
-        return "xcode-select --install"
-    for program, verb in (("apt-get", "install"), ("dnf", "install"), ("apk", "add")):
-        if shutil.which(program) is not None:
-            return f"{program} {verb} {names.get(package, {}).get(program, package)}"
-    return f"install `{package}`"

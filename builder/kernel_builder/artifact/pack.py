@@ -1,4 +1,4 @@
-"""Stage 5: a compiled tree -> an artifact. It is made aside and moved in whole, so that no half one can ever be seen."""
+"""Stage 5: a compiled tree -> an artifact, made aside and moved in whole, so that no half one can ever be seen."""
 
 from __future__ import annotations
 
@@ -35,18 +35,19 @@ def open_staging(output: Path, listener: Listener) -> Iterator[Path]:
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
-        with hold_lock(output, listener):
+    except OSError as error:
+        raise _refuse_output(output, error) from error
+    with hold_lock(output, listener):
+        try:
             for leftover in output.glob(f"{_STAGING_PREFIX}*"):
                 _remove(leftover)
             staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=output))
-            try:
-                yield staging
-            finally:
-                _remove(staging)
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise BadInputError(
-            Problem(f"cannot write to `{output}`: {error.strerror}", hint="choose another place with `--output`")
-        ) from error
+        except OSError as error:
+            raise _refuse_output(output, error) from error
+        try:
+            yield staging
+        finally:
+            _remove(staging)
 
 
 def pack_artifact(tree: Path, variant: Variant, metadata: Metadata, staging: Path) -> Artifact:
@@ -88,6 +89,12 @@ def list_stale(output: Path, planned: set[Path]) -> tuple[Path, ...]:
         return ()
     return tuple(
         path for path in list_variant_directories(output) if path not in planned and (path / METADATA_FILE).exists()
+    )
+
+
+def _refuse_output(output: Path, error: OSError) -> BadInputError:
+    return BadInputError(
+        Problem(f"cannot write to `{output}`: {error.strerror}", hint="choose another place with `--output`")
     )
 
 

@@ -1,0 +1,227 @@
+"""Drives CMake and ninja over a generated project, through its scikit-build-core backend."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from build import BuildBackendException, BuildException, ProjectBuilder
+
+from kernel_builder import process
+from kernel_builder.backend import Backend
+from kernel_builder.compile.diagnostics import explain_failure
+from kernel_builder.compile.model import CompiledTree
+from kernel_builder.compile.ninja import list_timings, load_flags, load_steps, parse_progress
+from kernel_builder.compile.unpack import unpack_wheel
+from kernel_builder.compile.workspace import Workspace
+from kernel_builder.errors import Problem, ToolchainMissingError
+from kernel_builder.plan import BuildPlan
+from kernel_builder.progress import FileStarted, Listener, step
+from kernel_builder.remedy import install_command
+from kernel_builder.render.fileset import FileSet
+from kernel_builder.resources import count_jobs, probe_cores, probe_free_memory
+from kernel_builder.spec.model import TorchNoarchFramework
+from kernel_builder.toolchain import Tool, Toolchain
+
+_EPOCH = "315532800"  # the first moment that a zip file can hold; `__DATE__` must not differ between builds
+_FINGERPRINT = "toolchain"
+_FLAG_VARIABLES = (  # what CMake reads from the environment at its first run only
+    "CFLAGS",
+    "CXXFLAGS",
+    "CPPFLAGS",
+    "LDFLAGS",
+    "CMAKE_ARGS",
+    "CMAKE_TOOLCHAIN_FILE",
+    "CMAKE_PREFIX_PATH",
+)
+
+
+def compile_project(
+    fileset: FileSet,
+    plan: BuildPlan,
+    backend: Backend,
+    *,
+    toolchain: Toolchain,
+    workspace: Workspace,
+    listener: Listener,
+    jobs: int | None = None,
+) -> CompiledTree:
+    """Build the generated project of one backend, and unpack what it installs.
+
+    What was compiled before and has not changed is not compiled again. jobs: compilers at once, by default as many
+    as cores and free memory allow. Raises `ToolchainMissingError` when a tool is missing, `CompileError` with the
+    first diagnostics when the build fails.
+    """
+    started = time.monotonic()
+    is_compiled = not isinstance(plan.spec.framework, TorchNoarchFramework)
+    _check_tools(toolchain, is_compiled=is_compiled)
+    log = workspace.log_file(backend)
+    build_dir = workspace.build_dir(backend)
+    _drop_other_builds(build_dir, plan, toolchain)
+    fileset.write_to(workspace.project_dir(backend))
+    before = load_steps(build_dir)
+    name = f"compile {backend}" if is_compiled else f"collect {backend}"
+    with step(listener, name):
+        env = _make_environment(toolchain, _count_jobs(jobs))
+        runner = _Runner(name, env, log, workspace.lock, listener)
+        wheel = _build_wheel(plan, backend, workspace, runner, _make_settings(plan, toolchain, build_dir))
+    tree = workspace.tree_dir(backend)
+    unpack_wheel(wheel, tree)
+    return CompiledTree(
+        root=tree,
+        log=log,
+        seconds=time.monotonic() - started,
+        timings=list_timings(before, load_steps(build_dir), _list_sources(plan)),
+        flags=load_flags(build_dir, (variant.unique_id for variant in plan.variants)),
+    )
+
+
+class _Runner:
+    """Runs the build backend's hooks for `ProjectBuilder`: logs every line and turns ninja's into events."""
+
+    def __init__(self, name: str, env: Mapping[str, str], log: Path, lock: int, listener: Listener) -> None:
+        self.lines: list[str] = []
+        self._name = name
+        self._env = env
+        self._log = log
+        self._lock = lock
+        self._listener = listener
+
+    def __call__(
+        self, cmd: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None
+    ) -> None:
+        with self._log.open("w", encoding="utf-8") as log:
+
+            def take(line: str) -> None:
+                log.write(f"{line}\n")
+                self.lines.append(line)
+                progress = parse_progress(line)
+                if progress is not None:
+                    self._listener(FileStarted(self._name, *progress))
+
+            completed = process.run(
+                cmd,
+                cwd=None if cwd is None else Path(cwd),
+                env={**self._env, **(extra_environ or {})},
+                on_line=take,
+                keep_open=(self._lock,),
+            )
+        if completed.returncode != 0:
+            raise subprocess.CalledProcessError(completed.returncode, list(cmd))
+
+
+def _build_wheel(
+    plan: BuildPlan, backend: Backend, workspace: Workspace, runner: _Runner, settings: Mapping[str, str]
+) -> Path:
+    target = workspace.wheel_dir(backend)
+    if target.exists():
+        shutil.rmtree(target)
+    try:
+        builder = ProjectBuilder(workspace.project_dir(backend), python_executable=sys.executable, runner=runner)
+        return Path(builder.build("wheel", target, settings))
+    except (BuildBackendException, BuildException) as error:
+        lines = runner.lines or str(error).splitlines()
+        raise explain_failure(
+            lines, what=str(backend), project=plan.spec.root, log=workspace.log_file(backend)
+        ) from error
+
+
+def _check_tools(toolchain: Toolchain, *, is_compiled: bool) -> None:
+    problems = []
+    wanted: list[tuple[str, object, str]] = [
+        ("CMake", toolchain.cmake, "pip install 'cmake>=3.29'"),
+        ("ninja", toolchain.ninja, "pip install ninja"),
+    ]
+    if is_compiled:
+        wanted.append(("a C++ compiler", toolchain.cxx, install_command("g++")))
+        wanted.append(("torch", toolchain.torch, "pip install torch"))
+    for name, found, remedy in wanted:
+        if found is None:
+            problems.append(Problem(f"{name} is not on this machine", hint=f"`{remedy}` brings it"))
+    if problems:
+        raise ToolchainMissingError(problems)
+
+
+def _make_settings(plan: BuildPlan, toolchain: Toolchain, build_dir: Path) -> dict[str, str]:
+    settings = {
+        "build-dir": str(build_dir),
+        "cmake.define.KERNEL_PROJECT_DIR": str(plan.spec.root.resolve()),
+        "cmake.define.CMAKE_EXPORT_COMPILE_COMMANDS": "ON",
+    }
+    if toolchain.torch is not None:
+        settings["cmake.define.KERNEL_TORCH_SDK"] = str(toolchain.torch.root)
+    return settings
+
+
+def _make_environment(toolchain: Toolchain, jobs: int) -> dict[str, str]:
+    """The user's environment, as far as it may decide what is built; messages in English, so that we can read them."""
+    env = {name: value for name, value in process.child_environment().items() if not name.startswith("SKBUILD_")}
+    tools = [tool for tool in (toolchain.cmake, toolchain.ninja) if tool is not None]
+    directories = [str(tool.path.parent) for tool in tools]
+    env["PATH"] = os.pathsep.join([*directories, env.get("PATH", os.defpath)])
+    if toolchain.cxx is not None:
+        env["CXX"] = " ".join(toolchain.cxx.argv)
+    env.update(
+        CMAKE_BUILD_PARALLEL_LEVEL=str(jobs),
+        CMAKE_GENERATOR="Ninja",
+        CMAKE_COLOR_DIAGNOSTICS="OFF",
+        NINJA_STATUS="[%f/%t] ",
+        NO_COLOR="1",
+        LC_ALL="C.UTF-8",
+        SOURCE_DATE_EPOCH=_EPOCH,
+        PYTHONDONTWRITEBYTECODE="1",
+    )
+    env.pop("FORCE_COLOR", None)
+    env.pop("CLICOLOR_FORCE", None)
+    return env
+
+
+def _count_jobs(wanted: int | None) -> int:
+    limit = os.environ.get("MAX_JOBS", "")
+    if wanted is None and limit.isdigit():
+        wanted = int(limit)
+    return count_jobs(probe_cores(), probe_free_memory(), wanted=wanted)
+
+
+def _drop_other_builds(build_dir: Path, plan: BuildPlan, toolchain: Toolchain) -> None:
+    """Remove a build directory that another toolchain, another place or other flags have filled.
+
+    CMake keeps what it found the first time, and would go on with a compiler that the user has changed.
+    """
+
+    def describe(tool: Tool | None) -> str:
+        return "" if tool is None else f"{tool.argv} {tool.version}"
+
+    torch = toolchain.torch
+    facts = [
+        str(build_dir),
+        str(plan.spec.root.resolve()),
+        sys.executable,
+        describe(toolchain.cxx),
+        describe(toolchain.cmake),
+        describe(toolchain.ninja),
+        "" if torch is None else f"{torch.root} {torch.version}",
+        *(f"{name}={os.environ.get(name, '')}" for name in _FLAG_VARIABLES),
+    ]
+    fingerprint = hashlib.sha256("\0".join(facts).encode("utf-8", "surrogateescape")).hexdigest()
+    mark = build_dir.parent / _FINGERPRINT
+    try:
+        known = mark.read_text(encoding="ascii") == fingerprint
+    except (OSError, UnicodeDecodeError):
+        known = False
+    if not known:
+        if build_dir.exists():
+            shutil.rmtree(build_dir)
+        build_dir.mkdir(parents=True)
+        mark.write_text(fingerprint, encoding="ascii")
+
+
+def _list_sources(plan: BuildPlan) -> list[PurePosixPath]:
+    framework = () if isinstance(plan.spec.framework, TorchNoarchFramework) else plan.spec.framework.src
+    return [*framework, *(source for component in plan.spec.components for source in component.src)]
