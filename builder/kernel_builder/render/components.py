@@ -1,0 +1,105 @@
+"""What the generated project says about components: who shares their objects, their flags, archs and libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+from kernel_builder.plan import VariantPlan
+from kernel_builder.spec.model import (
+    BuildSpec,
+    Component,
+    Dependency,
+    TorchFramework,
+    TorchNoarchFramework,
+    TvmFfiFramework,
+)
+from kernel_builder.variant import ArchVariant, TvmFfiAbi
+
+_LIBRARIES = {
+    Dependency.CUTLASS_2_10: ("cutlass_2_10", "2.10"),
+    Dependency.CUTLASS_3_5: ("cutlass_3_5", "3.5"),
+    Dependency.CUTLASS_3_6: ("cutlass_3_6", "3.6"),
+    Dependency.CUTLASS_3_8: ("cutlass_3_8", "3.8"),
+    Dependency.CUTLASS_3_9: ("cutlass_3_9", "3.9"),
+    Dependency.CUTLASS_4_0: ("cutlass_4_0", "4.0"),
+    Dependency.CUTLASS_4_4: ("cutlass_4_4", "4.4"),
+    Dependency.CUTLASS_4_5: ("cutlass_4_5", "4.5"),
+    Dependency.SYCL_TLA: ("sycl_tla", ""),
+    Dependency.METAL_CPP: ("metal_cpp", ""),
+}
+_BINDING = "binding"
+
+
+def list_libraries(variant: VariantPlan) -> list[dict[str, str]]:
+    """The header libraries that the components depend on, with the release line that they are named for."""
+    wanted = {dependency for component in variant.components for dependency in component.depends}
+    return [
+        {"name": name, "version": version} for dependency, (name, version) in _LIBRARIES.items() if dependency in wanted
+    ]
+
+
+def list_components(spec: BuildSpec, variants: tuple[VariantPlan, ...]) -> list[dict[str, Any]]:
+    """Every object library of the project, the binding's first, then by component name."""
+    entries = list(_list_bindings(spec, variants))
+    for component in variants[0].components:
+        ids = tuple(variant.unique_id for variant in variants)
+        if _is_shared(component, variants):
+            entries.append(_component_values(component, f"shared.{component.name}", ids))
+        else:
+            entries.extend(_component_values(component, f"{each}.{component.name}", (each,)) for each in ids)
+    return entries
+
+
+def _is_shared(component: Component, variants: tuple[VariantPlan, ...]) -> bool:
+    """Whether one compilation serves all variants.
+
+    With a single variant there is nothing to share, and the component is compiled with the headers of its framework
+    at hand: existing projects leave `torch` out of `depends` and include its headers all the same. `depends` has no
+    word for tvm-ffi, so there no component is known to do without it.
+    """
+    variant = variants[0].variant
+    is_tvm_ffi = isinstance(variant, ArchVariant) and isinstance(variant.abi, TvmFfiAbi)
+    return len(variants) > 1 and not component.needs_torch and not is_tvm_ffi
+
+
+def _list_bindings(spec: BuildSpec, variants: tuple[VariantPlan, ...]) -> Iterator[dict[str, Any]]:
+    framework = spec.framework
+    if isinstance(framework, TorchNoarchFramework) or not framework.src:
+        return
+    for variant in variants:
+        yield {
+            "target": f"{variant.unique_id}.{_binding_name(variant)}",
+            "variants": (variant.unique_id,),
+            "sources": framework.src,
+            "include": framework.include,
+            "flags": _flag_values(framework),
+            "archs": variant.archs,
+            "libraries": (),
+        }
+
+
+def _binding_name(variant: VariantPlan) -> str:
+    """A name that no component has."""
+    names = {component.name for component in variant.components}
+    return next(name for name in (_BINDING + "_" * count for count in range(len(names) + 1)) if name not in names)
+
+
+def _component_values(component: Component, target: str, ids: tuple[str, ...]) -> dict[str, Any]:
+    sources: tuple[PurePosixPath, ...] = component.src
+    return {
+        "target": target,
+        "variants": ids,
+        "sources": sources,
+        "include": component.include,
+        "flags": _flag_values(component),
+        "archs": component.cuda_capabilities or component.rocm_archs,
+        "libraries": tuple(_LIBRARIES[item][0] for item in sorted(component.depends) if item in _LIBRARIES),
+    }
+
+
+def _flag_values(part: Component | TorchFramework | TvmFfiFramework) -> list[tuple[str, tuple[str, ...]]]:
+    """Keyword of the CMake call -> flags; a component has device flags of its own backend only."""
+    device = (*part.cuda_flags, *part.hip_flags, *part.sycl_flags) if isinstance(part, Component) else ()
+    return [(keyword, flags) for keyword, flags in (("CXX_FLAGS", part.cxx_flags), ("DEVICE_FLAGS", device)) if flags]

@@ -1,0 +1,152 @@
+"""Stage 3: BuildPlan -> FileSet. One CMake project for each backend, one target in it for each variant and face.
+
+The templates are lists of calls; what the calls do is in plain CMake modules, which are copied beside them.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Any
+
+from kernel_builder.backend import FACTS, Backend, Language
+from kernel_builder.plan import BuildPlan, VariantPlan
+from kernel_builder.render.components import list_components, list_libraries
+from kernel_builder.render.environment import read_template, render_template
+from kernel_builder.render.fileset import FileSet
+from kernel_builder.spec.model import BuildSpec
+from kernel_builder.variant import ArchVariant, NoarchVariant, TorchAbi, TorchStableAbi, TvmFfiAbi
+
+_MODULES = ("KernelCompat", "KernelPackage", "KernelProject", "KernelTorch", "KernelToolchain")
+_LANGUAGES = {
+    Language.CXX: ("C", "CXX"),
+    Language.CUDA: ("C", "CXX", "CUDA"),
+    Language.HIP: ("C", "CXX", "HIP"),
+    Language.METAL: ("C", "CXX", "OBJC", "OBJCXX"),
+    Language.SYCL: ("C", "CXX"),
+}
+
+
+def render_project(plan: BuildPlan, backend: Backend) -> FileSet:
+    """Write the project that builds all variants of one backend, in memory.
+
+    Equal plans give equal bytes, wherever the kernel project lies. The project is configured with
+    `KERNEL_PROJECT_DIR`, the directory of `build.toml`, and for variants that are compiled against torch with
+    `KERNEL_TORCH_SDK`, the directory with torch's `include` and `lib`. It installs `<kernel name>/<variant>/...`.
+
+    Raises `ValueError` when the plan has no variant of that backend, and for a path that CMake cannot carry.
+    """
+    variants = tuple(variant for variant in plan.variants if variant.backend is backend)
+    if not variants:
+        raise ValueError(f"the plan has no variant for `{backend}`")
+    noarch = isinstance(variants[0].variant, NoarchVariant)
+    files = _render_noarch(plan, variants) if noarch else _render_compiled(plan, backend, variants)
+    files["pyproject.toml"] = render_template(
+        "pyproject.toml.j2",
+        name=plan.spec.general.name,
+        version=str(plan.spec.general.version),
+        is_noarch=noarch,
+        is_abi3=not noarch and _framework(variants[0]) != "tvm-ffi",
+    )
+    for variant in variants:
+        files[f"ops/{variant.unique_id}/_ops.py"] = _render_ops(variant)
+    return FileSet({PurePosixPath(path): content for path, content in files.items()})
+
+
+def _render_noarch(plan: BuildPlan, variants: tuple[VariantPlan, ...]) -> dict[str, bytes]:
+    values = {
+        "project": plan.spec.general.name,
+        "variants": [_variant_values(plan.spec, variant) for variant in variants],
+        "patterns": _package_patterns(plan.spec),
+    }
+    return {
+        "CMakeLists.txt": render_template("noarch.cmake.j2", **values),
+        "cmake/KernelPackage.cmake": read_template("cmake/KernelPackage.cmake"),
+    }
+
+
+def _render_compiled(plan: BuildPlan, backend: Backend, variants: tuple[VariantPlan, ...]) -> dict[str, bytes]:
+    language = FACTS[backend].language
+    if language is None:
+        raise ValueError(f"nothing is compiled for `{backend}`")
+    first = variants[0]
+    environment = plan.environment
+    tvm_ffi = environment.tvm_ffi if _framework(first) == "tvm-ffi" else None
+    torch = environment.torch if tvm_ffi is None else None
+    toolkit = first.variant.backend_version if isinstance(first.variant, ArchVariant) else None
+    values = {
+        "project": plan.spec.general.name,
+        "languages": _LANGUAGES[language],
+        "backend": str(backend),
+        "toolkit": None if toolkit is None else str(toolkit),
+        "host": str(environment.host),
+        "cxx_standard": str(first.cxx_standard),
+        "defines": FACTS[backend].defines,
+        "torch": None if torch is None else str(torch),
+        "tvm_ffi": None if tvm_ffi is None else str(tvm_ffi),
+        "libraries": list_libraries(first),
+        "variants": [_variant_values(plan.spec, variant) for variant in variants],
+        "patterns": _package_patterns(plan.spec),
+        "components": list_components(plan.spec, variants),
+    }
+    files = {
+        "CMakeLists.txt": render_template("CMakeLists.txt.j2", **values),
+        "cmake/KernelBackend.cmake": read_template(f"cmake/backend/{backend.capitalize()}.cmake"),
+        "compat/glibc.c": read_template("compat/glibc.c"),
+        "include/registration.h": read_template("include/registration.h"),
+    }
+    for module in _MODULES:
+        files[f"cmake/{module}.cmake"] = read_template(f"cmake/{module}.cmake")
+    return files
+
+
+def _variant_values(spec: BuildSpec, variant: VariantPlan) -> dict[str, Any]:
+    """What the templates say about one variant. `packages` are laid over each other, the first one is the base."""
+    names = [spec.general.python_name]
+    if variant.kernel_name != spec.general.name:
+        names.append(variant.python_name)
+    return {
+        "unique_id": variant.unique_id,
+        "kernel_name": variant.kernel_name,
+        "name": str(variant.variant),
+        "framework": _framework(variant),
+        "defines": _abi_defines(variant),
+        "packages": [spec.extension_dir / name for name in names],
+    }
+
+
+def _framework(variant: VariantPlan) -> str:
+    """Whose ABI the variant is linked against: `torch`, `torch-stable-abi` or `tvm-ffi`; empty for Python only."""
+    if isinstance(variant.variant, NoarchVariant):
+        return ""
+    match variant.variant.abi:
+        case TorchAbi():
+            return "torch"
+        case TorchStableAbi():
+            return "torch-stable-abi"
+        case TvmFfiAbi():
+            return "tvm-ffi"
+
+
+def _abi_defines(variant: VariantPlan) -> tuple[str, ...]:
+    if isinstance(variant.variant, NoarchVariant):
+        return ()
+    match variant.variant.abi:
+        case TorchAbi(cxx11=cxx11):
+            strings = () if cxx11 is None else (f"_GLIBCXX_USE_CXX11_ABI={int(cxx11)}",)
+            return (f"TORCH_EXTENSION_NAME={variant.unique_id}", *strings)
+        case TorchStableAbi(version=version):
+            target = (version.major << 56) | (version.minor << 48)
+            return (f"TORCH_EXTENSION_NAME={variant.unique_id}", f"TORCH_TARGET_VERSION=0x{target:016x}")
+        case TvmFfiAbi():
+            return (f"TVM_FFI_EXTENSION_NAME={variant.unique_id}",)
+
+
+def _package_patterns(spec: BuildSpec) -> tuple[str, ...]:
+    """Globs of the files that are shipped from the Python package."""
+    return tuple(sorted({f"*.{extension.lstrip('.')}" for extension in spec.framework.pyext}))
+
+
+def _render_ops(variant: VariantPlan) -> bytes:
+    templates = {"": "noarch", "tvm-ffi": "tvm_ffi"}
+    name = templates.get(_framework(variant), "torch")
+    return render_template(f"ops/{name}.py.j2", unique_id=variant.unique_id)

@@ -1,0 +1,91 @@
+# The verbs of a generated project. Everything was decided in the plan: these functions carry it out, and stop with a
+# remedy where the machine is not the one that was planned for.
+
+include_guard(GLOBAL)
+include(KernelToolchain)
+include(KernelTorch)
+include(KernelCompat)
+include(KernelPackage)
+include(KernelBackend)
+
+# kernel_project(BACKEND <backend> [TOOLKIT <version>] HOST <machine-os> CXX_STANDARD <n> DEFINES <macro>...)
+#
+# Checks host and toolkit, and sets what all sources share.
+macro(kernel_project)
+  cmake_parse_arguments(KERNEL_PROJECT "" "BACKEND;TOOLKIT;HOST;CXX_STANDARD" "DEFINES" ${ARGN})
+  kernel_check_host("${KERNEL_PROJECT_HOST}")
+  kernel_check_toolkit("${KERNEL_PROJECT_TOOLKIT}")
+
+  foreach(language IN ITEMS CXX CUDA HIP OBJCXX)
+    set(CMAKE_${language}_STANDARD "${KERNEL_PROJECT_CXX_STANDARD}")
+    set(CMAKE_${language}_STANDARD_REQUIRED ON)
+  endforeach()
+  set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+  set(CMAKE_SKIP_RPATH ON) # torch loads its libraries itself, wherever they lie
+  set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+  add_compile_definitions(${KERNEL_PROJECT_DEFINES})
+  kernel_use_compiler_cache()
+  kernel_make_reproducible()
+  kernel_isolate_symbols()
+  kernel_add_compat_library()
+endmacro()
+
+# kernel_variant(<id> KERNEL <name> NAME <variant> FRAMEWORK <framework> [DEFINES <macro>...])
+#
+# Adds the library of one artifact, without sources yet, and `<id>.abi`: what sources need to be compiled for its ABI.
+function(kernel_variant id)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "KERNEL;NAME;FRAMEWORK" "DEFINES")
+  add_library("${id}.abi" INTERFACE)
+  target_compile_definitions("${id}.abi" INTERFACE ${arg_DEFINES})
+  target_include_directories("${id}.abi" INTERFACE "${PROJECT_SOURCE_DIR}/include")
+
+  if(arg_FRAMEWORK STREQUAL "tvm-ffi")
+    add_library("${id}" SHARED)
+    kernel_link_tvm_ffi("${id}")
+  else()
+    add_library("${id}" MODULE)
+    kernel_link_torch("${id}" "${arg_FRAMEWORK}")
+    kernel_link_python("${id}")
+  endif()
+  set_target_properties("${id}" PROPERTIES PREFIX "" LINKER_LANGUAGE CXX)
+  target_link_libraries("${id}" PRIVATE kernel_compat)
+  kernel_link_toolkit("${id}")
+
+  set(destination "${arg_KERNEL}/${arg_NAME}")
+  set_target_properties("${id}" PROPERTIES KERNEL_DESTINATION "${destination}")
+  install(TARGETS "${id}" LIBRARY DESTINATION "${destination}" RUNTIME DESTINATION "${destination}")
+endfunction()
+
+# kernel_component(<name> INTO <id>... SOURCES <file>... [INCLUDE <directory>...] [CXX_FLAGS <flags>]
+#                  [DEVICE_FLAGS <flags>] [ARCHS <arch>...] [LIBRARIES <name>...])
+#
+# Compiles sources and adds the objects to each library in INTO. For one library they are compiled for its ABI; what
+# goes into several is compiled once, for none. Headers among the sources are not compiled.
+function(kernel_component name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "CXX_FLAGS;DEVICE_FLAGS" "INTO;SOURCES;INCLUDE;ARCHS;LIBRARIES")
+  foreach(source IN LISTS arg_SOURCES)
+    if(NOT EXISTS "${source}")
+      message(FATAL_ERROR "The source `${source}` is gone. Run kernel-builder again.")
+    endif()
+  endforeach()
+
+  kernel_prepare_sources(sources "${name}" "${arg_SOURCES}" "${arg_INCLUDE}")
+  add_library("${name}" OBJECT ${sources})
+  set_target_properties("${name}" PROPERTIES LINKER_LANGUAGE CXX)
+  target_include_directories("${name}" PRIVATE ${arg_INCLUDE} "${KERNEL_PROJECT_DIR}/csrc")
+  if(arg_CXX_FLAGS)
+    target_compile_options("${name}" PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:${arg_CXX_FLAGS}>")
+  endif()
+  kernel_compile_for_device("${name}" "${arg_ARCHS}" "${arg_DEVICE_FLAGS}")
+  foreach(library IN LISTS arg_LIBRARIES)
+    target_link_libraries("${name}" PRIVATE "${library}")
+  endforeach()
+
+  list(LENGTH arg_INTO count)
+  if(count EQUAL 1)
+    target_link_libraries("${name}" PRIVATE "${arg_INTO}.abi")
+  endif()
+  foreach(id IN LISTS arg_INTO)
+    target_link_libraries("${id}" PRIVATE "${name}")
+  endforeach()
+endfunction()

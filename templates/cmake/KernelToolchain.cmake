@@ -1,0 +1,75 @@
+# What holds for every compiler: the planned host, the user's compiler cache, the same bytes from the same input.
+
+include_guard(GLOBAL)
+
+# kernel_check_host(<machine-os>): this configuration compiles for the planned platform.
+function(kernel_check_host planned)
+  if(NOT IS_DIRECTORY "${KERNEL_PROJECT_DIR}" OR NOT IS_ABSOLUTE "${KERNEL_PROJECT_DIR}")
+    message(FATAL_ERROR "KERNEL_PROJECT_DIR is `${KERNEL_PROJECT_DIR}`, not the absolute path of a kernel project.\n"
+      "Configure with -DKERNEL_PROJECT_DIR=<the directory of build.toml>.")
+  endif()
+  string(TOLOWER "${CMAKE_SYSTEM_NAME}" os)
+  set(machine "${CMAKE_SYSTEM_PROCESSOR}")
+  if(machine STREQUAL "arm64")
+    set(machine "aarch64")
+  elseif(machine STREQUAL "AMD64")
+    set(machine "x86_64")
+  endif()
+  if(NOT "${machine}-${os}" STREQUAL planned)
+    message(FATAL_ERROR "This project was planned for ${planned}, and is configured for ${machine}-${os}.\n"
+      "Run kernel-builder on the machine that compiles, or give CMake a toolchain file for ${planned}.")
+  endif()
+endfunction()
+
+# kernel_check_version(<what> <found> <planned> <remedy>): major and minor version are the planned ones.
+function(kernel_check_version what found planned remedy)
+  string(REGEX MATCH "^[0-9]+\\.[0-9]+" release "${found}")
+  if(NOT release STREQUAL planned)
+    message(FATAL_ERROR "This project was planned for ${what} ${planned}, and found ${what} `${found}`.\n${remedy}")
+  endif()
+endfunction()
+
+# kernel_use_compiler_cache(): compile through sccache or ccache, where there is one and no other launcher was set.
+function(kernel_use_compiler_cache)
+  find_program(KERNEL_COMPILER_CACHE NAMES sccache ccache DOC "Compiler cache")
+  if(KERNEL_COMPILER_CACHE)
+    foreach(language IN ITEMS C CXX CUDA HIP OBJCXX)
+      if(NOT DEFINED CMAKE_${language}_COMPILER_LAUNCHER)
+        set(CMAKE_${language}_COMPILER_LAUNCHER "${KERNEL_COMPILER_CACHE}" CACHE STRING "Compiler launcher")
+      endif()
+    endforeach()
+  endif()
+endfunction()
+
+# kernel_add_host_options(<option>...): options for every compiler of host code; nvcc hands them on.
+function(kernel_add_host_options)
+  foreach(option IN LISTS ARGN)
+    add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX,OBJC,OBJCXX,HIP>:${option}>")
+    if(NOT option MATCHES ",") # nvcc splits at commas
+      add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${option}>")
+    endif()
+  endforeach()
+endfunction()
+
+# kernel_make_reproducible(): no directory of this machine gets into an object, through `__FILE__` or debug information.
+function(kernel_make_reproducible)
+  if(MSVC)
+    return()
+  endif()
+  foreach(pair IN ITEMS "${PROJECT_BINARY_DIR}=build" "${PROJECT_SOURCE_DIR}=generated" "${KERNEL_TORCH_SDK}=torch"
+      "${KERNEL_PROJECT_DIR}=.")
+    if(NOT pair MATCHES "^=")
+      kernel_add_host_options("-ffile-prefix-map=${pair}")
+    endif()
+  endforeach()
+endfunction()
+
+# kernel_isolate_symbols(): two kernels in one process never share a variable.
+#
+# GCC marks static members of templates and static variables of inline functions as unique in the process, so that a
+# kernel would use those of another kernel, or of another build of itself, that was loaded before.
+function(kernel_isolate_symbols)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    kernel_add_host_options("-fno-gnu-unique")
+  endif()
+endfunction()

@@ -1,0 +1,86 @@
+# torch as headers and libraries in one directory, without torch's own CMake package: that one runs Python, looks for
+# the GPU toolkits that torch itself was built with, and cannot be used without them.
+
+include_guard(GLOBAL)
+
+# kernel_expect_torch(<version>): KERNEL_TORCH_SDK holds torch of that release line.
+function(kernel_expect_torch planned)
+  set(remedy "Configure with -DKERNEL_TORCH_SDK=<directory of the torch package>, or run kernel-builder again.")
+  set(include "${KERNEL_TORCH_SDK}/include")
+  foreach(header IN ITEMS torch/headeronly/version.h torch/csrc/api/include/torch/version.h)
+    if(EXISTS "${include}/${header}")
+      file(STRINGS "${include}/${header}" lines REGEX "^#define TORCH_VERSION_(MAJOR|MINOR) +[0-9]+")
+      if(lines)
+        string(REGEX REPLACE ".*MAJOR +([0-9]+).*" "\\1" major "${lines}")
+        string(REGEX REPLACE ".*MINOR +([0-9]+).*" "\\1" minor "${lines}")
+        break()
+      endif()
+    endif()
+  endforeach()
+  if(NOT DEFINED major)
+    message(FATAL_ERROR "There are no headers of torch in `${KERNEL_TORCH_SDK}`.\n${remedy}")
+  endif()
+  kernel_check_version("torch" "${major}.${minor}" "${planned}" "${remedy}")
+  set_property(GLOBAL PROPERTY KERNEL_TORCH_INCLUDE "${include};${include}/torch/csrc/api/include")
+endfunction()
+
+# kernel_find_torch_library(<name>): the imported target `torch::<name>`.
+function(kernel_find_torch_library name)
+  if(TARGET "torch::${name}")
+    return()
+  endif()
+  if(WIN32)
+    set(file "${name}.lib")
+  else()
+    set(file "${CMAKE_SHARED_LIBRARY_PREFIX}${name}${CMAKE_SHARED_LIBRARY_SUFFIX}")
+  endif()
+  set(location "${KERNEL_TORCH_SDK}/lib/${file}")
+  if(NOT EXISTS "${location}")
+    message(FATAL_ERROR "The torch in `${KERNEL_TORCH_SDK}` has no `${file}`.\n"
+      "Give KERNEL_TORCH_SDK a torch that is built for `${KERNEL_PROJECT_BACKEND}`.")
+  endif()
+  add_library("torch::${name}" UNKNOWN IMPORTED GLOBAL)
+  set_target_properties("torch::${name}" PROPERTIES IMPORTED_LOCATION "${location}")
+endfunction()
+
+# kernel_link_torch(<id> <framework>): compile against torch's headers, and name torch's libraries as needed.
+#
+# torch keeps the symbols of its libraries to itself, so an extension finds only what it names as needed; it must name
+# all three even where it uses symbols of one, since these also bring the C++ runtime symbols that old systems lack.
+# There is no run path: at the time that a kernel is loaded, torch has been.
+function(kernel_link_torch id framework)
+  get_property(include GLOBAL PROPERTY KERNEL_TORCH_INCLUDE)
+  target_include_directories("${id}.abi" SYSTEM INTERFACE ${include})
+  set(libraries torch_cpu torch c10)
+  if(framework STREQUAL "torch")
+    # The stable ABI reaches device functions through `torch`, and is compiled against a torch for any device.
+    list(APPEND libraries ${KERNEL_TORCH_DEVICE_LIBRARIES})
+  endif()
+  if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+    target_link_options("${id}" PRIVATE "LINKER:--no-as-needed")
+  endif()
+  foreach(library IN LISTS libraries)
+    kernel_find_torch_library("${library}")
+    target_link_libraries("${id}" PRIVATE "torch::${library}")
+  endforeach()
+endfunction()
+
+# kernel_link_python(<id>): a module for every CPython from 3.9 on.
+function(kernel_link_python id)
+  find_package(Python 3.9 QUIET COMPONENTS Interpreter Development.SABIModule)
+  if(NOT TARGET Python::SABIModule)
+    message(FATAL_ERROR "The headers of Python (`Python.h`) were not found.\n"
+      "Install them (`apt-get install python3-dev`), or use a Python that has them.")
+  endif()
+  target_compile_definitions("${id}.abi" INTERFACE Py_LIMITED_API=0x03090000)
+  target_include_directories("${id}.abi" SYSTEM INTERFACE ${Python_INCLUDE_DIRS})
+  target_link_libraries("${id}" PRIVATE Python::SABIModule)
+  if(WIN32)
+    set_target_properties("${id}" PROPERTIES SUFFIX ".pyd")
+  else()
+    set_target_properties("${id}" PROPERTIES SUFFIX ".abi3.so")
+  endif()
+  if(APPLE)
+    target_link_options("${id}" PRIVATE "LINKER:-undefined,dynamic_lookup")
+  endif()
+endfunction()
