@@ -104,8 +104,14 @@ def probe_environment(
         torch=None if sdk is None else sdk.release,
         torch_cxx11=True if sdk is None else sdk.cxx11,
         toolkits=versions,
+        torch_backends=None if sdk is None else _list_torch_backends(sdk),
     )
     return environment, Toolchain(probe_cxx(), probe_pip_tool("cmake"), probe_pip_tool("ninja"), sdk, toolkits)
+
+
+def _list_torch_backends(sdk: TorchSdk) -> frozenset[Backend]:
+    """The devices that this torch has libraries for; on a Mac every torch has those for Metal."""
+    return frozenset(sdk.accelerators) | ({Backend.METAL} if sys.platform == "darwin" else set())
 
 
 def probe_cxx() -> Tool | None:

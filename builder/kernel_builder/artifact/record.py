@@ -1,0 +1,91 @@
+"""What an artifact's metadata says about its kernel and about how it was built."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kernel_builder import __version__
+from kernel_builder.artifact.model import BuildRecord, Metadata, Provenance
+from kernel_builder.artifact.provenance import SourceState, probe_builder
+from kernel_builder.backend import Backend
+from kernel_builder.inputs import BuildInputs
+from kernel_builder.plan import VariantPlan
+from kernel_builder.spec.model import BuildSpec, General, KernelDependency
+from kernel_builder.toolchain import Toolchain
+from kernel_builder.variant import ArchVariant, TvmFfiAbi
+
+PLATFORM_POLICY = "manylinux_2_28"
+_MINVER_OF_DEPENDENCIES = "0.17.2"
+"""The first release of the loader that loads the kernels which a kernel depends on."""
+
+
+def describe_artifact(
+    spec: BuildSpec,
+    variant: VariantPlan,
+    inputs: BuildInputs,
+    toolchain: Toolchain,
+    *,
+    source: SourceState | None,
+    flags: tuple[str, ...] = (),
+) -> Metadata:
+    """Make the metadata of one artifact, without the digest, which only its files can give.
+
+    source: the git state of the project. flags: the compiler flags of the variant's sources. No clock, no host name
+    and no path goes in, so that equal inputs give equal bytes.
+    """
+    general = spec.general
+    kernel_depends = _list_kernel_depends(general, variant.backend)
+    return Metadata(
+        name=variant.kernel_name,
+        id=variant.unique_id,
+        version=general.version,
+        license=general.license,
+        backend=variant.backend,
+        archs=variant.archs or None,
+        python_depends=_list_python_depends(general, variant.backend),
+        kernel_depends=kernel_depends,
+        kernels_minver=_MINVER_OF_DEPENDENCIES if kernel_depends else None,
+        upstream=general.upstream,
+        source=general.source,
+        provenance=Provenance(__version__, probe_builder(), None if source is None else source.state),
+        record=_make_record(variant, inputs, toolchain, source, flags),
+    )
+
+
+def _list_python_depends(general: General, backend: Backend) -> tuple[str, ...]:
+    own = general.per_backend.get(backend)
+    return tuple(dict.fromkeys((*general.python_depends, *(() if own is None else own.python_depends))))
+
+
+def _list_kernel_depends(general: General, backend: Backend) -> tuple[KernelDependency, ...]:
+    own = general.per_backend.get(backend)
+    return tuple(dict.fromkeys((*general.kernel_depends, *(() if own is None else own.kernel_depends))))
+
+
+def _make_record(
+    variant: VariantPlan,
+    inputs: BuildInputs,
+    toolchain: Toolchain,
+    source: SourceState | None,
+    flags: tuple[str, ...],
+) -> BuildRecord:
+    record = BuildRecord(
+        variant=str(variant.variant),
+        builder_version=__version__,
+        inputs=inputs.digest,
+        components={component.name: inputs.digest_component(component) for component in variant.components},
+        source_commit=None if source is None else source.state.commit,
+        source_tree=None if source is None else source.tree,
+        source_dirty=None if source is None else source.state.dirty,
+    )
+    if not isinstance(variant.variant, ArchVariant):
+        return record
+    cxx = toolchain.cxx
+    uses_torch = not isinstance(variant.variant.abi, TvmFfiAbi)
+    return replace(
+        record,
+        compiler=None if cxx is None else f"{cxx.name} {cxx.version}",
+        flags=flags,
+        torch=toolchain.torch.version if uses_torch and toolchain.torch is not None else None,
+        platform_policy=PLATFORM_POLICY if variant.variant.host.os == "linux" else None,
+    )
