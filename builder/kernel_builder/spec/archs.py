@@ -38,6 +38,8 @@ def parse_cuda_capability(text: str) -> str:
     if match is not None and int(match[1]) in _MAJORS:
         return text
     close = suggest(_spelled_as_capability(text), CUDA_CAPABILITIES)
+    if close is not None and text.lower().endswith("+ptx"):
+        close += "+PTX"
     hint = "write it as `8.0`, `9.0a` or `9.0+PTX`" if close is None else f"did you mean `{close}`?"
     raise BadValueError(f"is not a CUDA capability that this builder knows, got `{show(text)}`", hint)
 
@@ -48,7 +50,8 @@ def is_known_capability(text: str) -> bool:
 
 
 def _spelled_as_capability(text: str) -> str:
-    """`sm_90a`, `compute_90a` and `90a` in the spelling that the format uses; other text unchanged."""
+    """`sm_90a`, `compute_90a` and `90a` in the spelling that the format uses; other text without its `+ptx`."""
+    text = re.sub(r"\+ptx$", "", text, flags=re.IGNORECASE)
     match = re.fullmatch(r"(?:sm_?|compute_?)?(\d{1,2})(\d)([af]?)", text, re.IGNORECASE)
     return text if match is None else f"{match[1]}.{match[2]}{match[3].lower()}"
 

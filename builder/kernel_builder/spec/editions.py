@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kernel_builder.spec.fields import ProblemCollector, describe
-from kernel_builder.spec.schema import NEWEST_EDITION, OLDEST_EDITION
+from kernel_builder.spec.schema import COMPILED_BACKENDS, NEWEST_EDITION, OLDEST_EDITION
 
 _FRAMEWORKS = ("torch", "torch-noarch", "tvm-ffi")
 _REMEDY = "; then write `edition = 5` in `[general]`"
@@ -49,22 +49,33 @@ def detect_edition(document: dict[str, Any], collector: ProblemCollector) -> int
 def _find_relics(document: dict[str, Any], general: dict[str, Any]) -> Iterator[str]:
     """What only editions 1 and 2 say, each as the change that replaces it."""
     torch = document.get("torch")
+    torch = torch if isinstance(torch, dict) else {}
     components = document.get("kernel")
-    components = components if isinstance(components, dict) else {}
-    if "universal" in general or (isinstance(torch, dict) and "universal" in torch):
+    components = [c for c in components.values() if isinstance(c, dict)] if isinstance(components, dict) else []
+    if general.get("universal") or torch.get("universal"):
         yield "replace `universal` by a table `[torch-noarch]` and list the `backends` in `[general]`"
+    elif "universal" in general or "universal" in torch:
+        yield "remove `universal`"
     for name in ("minver", "maxver"):
         if f"cuda-{name}" in general:
             yield f"move `general.cuda-{name}` to `{name}` in `[general.cuda]`"
-    if any(isinstance(component, dict) and "language" in component for component in components.values()):
+    if any("language" in component for component in components):
         yield (
             "replace `language` by `backend` in each `[kernel.<name>]` (`cuda-hipify` is two components, one with "
             '`backend = "cuda"` and one with `backend = "rocm"`)'
         )
     if general and "backends" not in general and components:
-        backends = {c.get("backend", "cuda") for c in components.values() if isinstance(c, dict)}
-        listed = ", ".join(f'"{backend}"' for backend in sorted(backends, key=str) if isinstance(backend, str))
+        backends = {backend for component in components for backend in _backends_of(component)}
+        listed = ", ".join(f'"{backend}"' for backend in sorted(backends))
         yield f"add `backends = [{listed}]`, a `version` and a `license` to `[general]`"
+
+
+def _backends_of(component: dict[str, Any]) -> tuple[str, ...]:
+    """What a component of edition 1 (`language`) or 2 (`backend`) was built for."""
+    if component.get("language") == "cuda-hipify":
+        return ("cuda", "rocm")
+    name = component.get("backend", component.get("language", "cuda"))
+    return (name,) if name in COMPILED_BACKENDS else ()
 
 
 def tell_lifted(edition: int, document: dict[str, Any], collector: ProblemCollector) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from kernel_builder.errors import Location, Problem
 from kernel_builder.spec.locate import KeyPath, Locator, render_key
-from kernel_builder.spec.schema import NEWEST_EDITION, TABLES, Table
+from kernel_builder.spec.schema import COMPONENTS, NEWEST_EDITION, STABLE_ABI, TABLES, Table
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ class ProblemCollector:
         self._problems: list[tuple[int, Problem]] = []
         self._failed: set[KeyPath] = set()
         self._notices: list[tuple[int, str]] = []
-        self._kept: dict[KeyPath, list[int]] = {}
+        self._kept: dict[KeyPath, Sequence[int]] = {}
 
     def refuse(self, path: KeyPath, message: str, hint: str | None = None) -> None:
         """Note an error at `path`."""
@@ -94,7 +94,7 @@ class ProblemCollector:
         place = self._file if line is None else f"{self._file}:{line}"
         self._notices.append((line or 0, f"{place}: {message}"))
 
-    def keep(self, path: KeyPath, indices: list[int]) -> None:
+    def keep(self, path: KeyPath, indices: Sequence[int]) -> None:
         """Remember which elements of an array were read, so that an index into those finds its line."""
         self._kept[path] = indices
 
@@ -137,24 +137,35 @@ class Fields:
         self.table = table
         self._edition = edition
         self._collector = collector
+        self._suggested: set[str] = set()
         for name in values:
             if name not in table.names(edition):
                 self._refuse_unknown(name)
 
+    @property
+    def title(self) -> str:
+        """What errors call this table: `[kernel.relu]`."""
+        if not self.path:
+            return self.table.title
+        return f"`{render_key(self.path)}`" if isinstance(self.path[-1], int) else f"`[{render_key(self.path)}]`"
+
     def _refuse_unknown(self, name: str) -> None:
+        message = f"unknown key `{show(name)}` in {self.title}"
+        self._collector.refuse((*self.path, name), message, self._suggest_key(name))
+
+    def _suggest_key(self, name: str) -> str:
+        if name in self.table.names(NEWEST_EDITION):
+            return f"it came with edition 5, and the file is read as edition {self._edition}: write `edition = 5`"
         allowed = self.table.names(self._edition)
         close = suggest(name, allowed)
-        homes = [table.title for table in TABLES if table is not self.table and name in table.names(self._edition)]
-        if name in self.table.names(NEWEST_EDITION):
-            hint = f"it came with edition 5, and the file is read as edition {self._edition}: write `edition = 5`"
-        elif close is not None:
-            hint = f"did you mean `{close}`?"
-        elif homes:
-            hint = f"it is a key of {' and '.join(homes[:3])}"
-        else:
-            listed = ", ".join(f"`{key}`" for key in allowed)
-            hint = f"the keys are {listed}" if allowed else "this table has no keys"
-        self._collector.refuse((*self.path, name), f"unknown key `{show(name)}` in {self.table.title}", hint)
+        if close is not None:
+            self._suggested.add(close)
+            return f"did you mean `{close}`?"
+        homes = [table for table in TABLES if table is not STABLE_ABI and name in table.names(self._edition)]
+        kin = [table for table in homes if self.table in COMPONENTS.values() and table in COMPONENTS.values()]
+        if homes:
+            return f"it is a key of {' and '.join(table.title for table in (kin or homes)[:3])}"
+        return f"the keys are {', '.join(f'`{key}`' for key in allowed)}"
 
     def has(self, name: str) -> bool:
         """Whether the author wrote this key."""
@@ -169,14 +180,13 @@ class Fields:
         self._collector.refuse(self.path, message, hint)
 
     def _take(self, name: str) -> object | None:
-        if name not in self.table.names(NEWEST_EDITION):
+        if name not in self.table.names(self._edition):
             return None
         if name not in self.values:
             key = self.table.key(name)
-            if key.is_required(self._edition):
-                self._collector.refuse(
-                    (*self.path, name), f"{self.table.title} has no `{name}`", f"add it: `{name} = {key.example}`"
-                )
+            if key.is_required(self._edition) and name not in self._suggested:
+                hint = f"add it: `{name} = {key.example}`" if key.example else f"add a table `[{name}]`"
+                self.refuse(name, f"{self.title} has no `{name}`", hint)
             return None
         value: object = self.values[name]
         return value

@@ -13,10 +13,10 @@ from kernel_builder.errors import BadInputError, Location, Problem
 from kernel_builder.spec.fields import printable, suggest
 from kernel_builder.spec.locate import KeyPath, render_key
 from kernel_builder.spec.model import BuildSpec, TorchNoarchFramework
-from kernel_builder.spec.rules import Remark, Rule
+from kernel_builder.spec.rules import Remark, Rule, framework_key
 
 FILE_NAME = "build.toml"
-MAX_BYTES = 1 << 20
+MAX_BYTES = 4 << 20  # the longest that are known have half a megabyte of source paths
 _MAX_CANDIDATES = 10_000
 _NOT_SOURCES = frozenset({"build", "result", "__pycache__", "node_modules"})
 _GENERATED = frozenset({"registration.h"})
@@ -143,9 +143,8 @@ def check_sources(spec: BuildSpec) -> Iterator[Remark]:
     tree = _Tree(spec.root)
     lists: list[tuple[KeyPath, str, tuple[PurePosixPath, ...]]] = []
     if not isinstance(spec.framework, TorchNoarchFramework):
-        table = "torch" if spec.extension_dir.name == "torch-ext" else "tvm-ffi"
-        sources = tuple(path for path in spec.framework.src)
-        lists.append(((table, "src"), f"[{table}]", sources))
+        table = framework_key(spec)
+        lists.append(((table, "src"), f"[{table}]", spec.framework.src))
         lists.extend((("kernel", c.name, "src"), render_key(("kernel", c.name)), c.src) for c in spec.components)
     for path, owner, sources in lists:
         for index, source in enumerate(sources):
@@ -160,8 +159,7 @@ def check_includes(spec: BuildSpec) -> Iterator[Remark]:
     """An include directory that does not exist helps nobody, and stops no compiler."""
     lists: list[tuple[KeyPath, tuple[PurePosixPath, ...]]] = []
     if not isinstance(spec.framework, TorchNoarchFramework):
-        table = "torch" if spec.extension_dir.name == "torch-ext" else "tvm-ffi"
-        lists.append(((table, "include"), spec.framework.include))
+        lists.append(((framework_key(spec), "include"), spec.framework.include))
         lists.extend((("kernel", c.name, "include"), c.include) for c in spec.components)
     resolved = spec.root.resolve()
     for path, directories in lists:

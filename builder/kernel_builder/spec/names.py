@@ -72,10 +72,10 @@ def parse_repo_id(text: str) -> str:
     )
     if is_valid:
         return text
-    hint = "write it as `owner/name`"
+    hint = "write it as `owner/name`, of letters, digits, `-`, `_` and `.`, without `--` and `..`"
     match = re.fullmatch(r"https?://[^/]+/(?:kernels/)?([^/]+/[^/]+)/?", text)
-    if match is not None and match[1] != text:
-        hint += f": `{show(match[1])}`"
+    if match is not None:
+        hint = f"write it as `owner/name`: `{show(match[1])}`"
     raise BadValueError(f"is not the id of a repo, got `{show(text)}`" if text else "must not be empty", hint)
 
 
@@ -141,16 +141,16 @@ def parse_version(text: str) -> MinorVersion:
     try:
         return MinorVersion.parse(text)
     except ValueError:
-        raise BadValueError(
-            f"must be a version of exactly two numbers, got `{show(text)}`", 'for example `"2.13"`'
-        ) from None
+        message = f"must be a version of exactly two numbers, got `{show(text)}`" if text else "must not be empty"
+        raise BadValueError(message, 'for example `"2.13"`') from None
 
 
 def parse_loose_version(text: str) -> MinorVersion:
     """The versions of older editions: `2`, `2.9` and `2.9.1`; what follows the minor version is dropped."""
     match = re.fullmatch(r"\s*(\d{1,6})(?:\.(\d{1,6}))?(?:\.\d{1,6})*\s*", text, re.ASCII)
     if match is None:
-        raise BadValueError(f"is not a version, got `{show(text)}`", 'for example `"2.13"`')
+        message = f"is not a version, got `{show(text)}`" if text else "must not be empty"
+        raise BadValueError(message, 'for example `"2.13"`')
     return MinorVersion(int(match[1]), int(match[2] or 0))
 
 
@@ -158,7 +158,8 @@ def parse_python_extension(text: str) -> str:
     """The extension of files in the Python package, without the leading dot."""
     match = _PYTHON_EXTENSION.fullmatch(text)
     if match is None:
-        raise BadValueError(f"is not a file extension, got `{show(text)}`", "write it without a dot: `py`, `json`")
+        message = f"is not a file extension, got `{show(text)}`" if text else "must not be empty"
+        raise BadValueError(message, "write it without a dot: `py`, `json`")
     return match[1]
 
 

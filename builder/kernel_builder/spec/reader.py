@@ -10,7 +10,7 @@ from typing import Any
 
 from kernel_builder.errors import BadInputError, Location, Problem
 from kernel_builder.spec.editions import detect_edition, tell_lifted
-from kernel_builder.spec.fields import Fields, ProblemCollector
+from kernel_builder.spec.fields import Fields, ProblemCollector, show
 from kernel_builder.spec.files import FILE_RULES, read_build_file
 from kernel_builder.spec.locate import Locator
 from kernel_builder.spec.model import BuildSpec
@@ -65,15 +65,22 @@ def parse_document(text: str, file: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except ValueError as error:  # besides `TOMLDecodeError`: numbers with thousands of digits, impossible dates
-        message = str(error)
-        place = _PLACE.search(message)
-        line = None
-        if place is not None:
-            message = message[: place.start()]
-            line = int(place["line"]) if place["line"] else text.count("\n", 0, len(text.rstrip())) + 1
-            message += f" (column {place['column']})" if place["column"] else " (at the end of the file)"
-        message = message.partition(":")[0] if "sys.set_int_max_str_digits" in message else message
-        raise BadInputError(Problem(f"the file is not valid TOML: {message}", Location(file, line))) from None
+        raise BadInputError(_syntax_problem(str(error), text, file)) from None
+
+
+def _syntax_problem(message: str, text: str, file: str) -> Problem:
+    place = _PLACE.search(message)
+    reason = message if place is None else message[: place.start()]
+    reason = reason.partition(":")[0] if "sys.set_int_max_str_digits" in reason else reason
+    reason = f"the file is not valid TOML: {reason[:1].lower()}{reason[1:]}"
+    if place is None:
+        return Problem(reason, Location(file))
+    if not place["line"]:
+        return Problem(f"{reason}, at the end of the file", Location(file, text.rstrip().count("\n") + 1))
+    line = int(place["line"])
+    excerpt = text.replace("\r\n", "\n").split("\n")[line - 1].strip()
+    hint = "a string is written in quotes" if reason.endswith("invalid value") else None
+    return Problem(f"{reason}, in column {place['column']} of `{show(excerpt)}`", Location(file, line), hint)
 
 
 def _read_document(document: dict[str, Any], root: Path, collector: ProblemCollector) -> BuildSpec | None:

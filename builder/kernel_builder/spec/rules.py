@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from kernel_builder.backend import FACTS, Backend
 from kernel_builder.spec.locate import KeyPath, render_key
-from kernel_builder.spec.model import BuildSpec, KernelDependency, TorchFramework, TorchNoarchFramework
+from kernel_builder.spec.model import BuildSpec, KernelDependency, TorchFramework, TorchNoarchFramework, TvmFfiFramework
 from kernel_builder.variant import parse_variant
 from kernel_builder.version import MinorVersion
 
@@ -23,6 +23,7 @@ BACKEND_PYTHON_DEPENDS: dict[Backend, tuple[str, ...]] = {
     Backend.NEURON: ("nki",),
     Backend.XPU: ("onednn",),
 }
+_BACKENDS: KeyPath = ("general", "backends")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +45,31 @@ class Rule:
     needs: tuple[KeyPath, ...] = ()
 
 
-def check_backends(spec: BuildSpec) -> Iterator[Remark]:
-    """At least one backend, each once."""
-    path = ("general", "backends")
+def framework_key(spec: BuildSpec) -> str:
+    """The name of the framework's table."""
+    match spec.framework:
+        case TorchFramework():
+            return "torch"
+        case TorchNoarchFramework():
+            return "torch-noarch"
+        case TvmFfiFramework():
+            return "tvm-ffi"
+
+
+def check_some_backend(spec: BuildSpec) -> Iterator[Remark]:
+    """There is something to build."""
     if not spec.general.backends:
-        yield Remark(path, "`general.backends` is empty: there is nothing to build", 'for example `backends = ["cpu"]`')
+        message = "`general.backends` is empty: there is nothing to build"
+        yield Remark(_BACKENDS, message, 'for example `backends = ["cpu"]`')
+
+
+def check_duplicate_backends(spec: BuildSpec) -> Iterator[Remark]:
+    """Each backend is listed once."""
     for index, backend in enumerate(spec.general.backends):
         if backend in spec.general.backends[:index]:
-            yield Remark((*path, index), f"`{backend}` is listed twice in `general.backends`", "remove one of the two")
+            yield Remark(
+                (*_BACKENDS, index), f"`{backend}` is listed twice in `general.backends`", "remove one of the two"
+            )
 
 
 def check_component_backends(spec: BuildSpec) -> Iterator[Remark]:
@@ -115,29 +133,36 @@ def check_cuda_minver(spec: BuildSpec) -> Iterator[Remark]:
 
 
 def check_duplicate_sources(spec: BuildSpec) -> Iterator[Remark]:
-    """A compiled file is compiled once for a backend: a second time, its symbols would clash."""
+    """A file is listed once in a component, and a compiled file in one component of a backend.
+
+    Only a compiled file that one list names twice is an error: it is a slip. Kernel authors do name one in two
+    components, for two sets of flags, and have it compiled once.
+    """
     framework_src = () if isinstance(spec.framework, TorchNoarchFramework) else spec.framework.src
-    table = "torch" if isinstance(spec.framework, TorchFramework) else "tvm-ffi"
+    table = framework_key(spec)
     yield from _check_repeats({}, (table, "src"), framework_src)
     by_backend = sorted(spec.components, key=lambda component: component.backend)
     for _, components in groupby(by_backend, key=lambda component: component.backend):
-        seen: dict[PurePosixPath, KeyPath] = dict.fromkeys(framework_src, (table, "src"))
+        owners: dict[PurePosixPath, KeyPath] = dict.fromkeys(framework_src, (table, "src"))
         for component in components:
-            yield from _check_repeats(seen, ("kernel", component.name, "src"), component.src)
+            yield from _check_repeats(owners, ("kernel", component.name, "src"), component.src)
 
 
 def _check_repeats(
-    seen: dict[PurePosixPath, KeyPath], owner: KeyPath, paths: tuple[PurePosixPath, ...]
+    owners: dict[PurePosixPath, KeyPath], owner: KeyPath, paths: tuple[PurePosixPath, ...]
 ) -> Iterator[Remark]:
+    """Remarks on the files of one list; adds those that it is the first to name to `owners`."""
+    seen: set[PurePosixPath] = set()
     for index, path in enumerate(paths):
-        first = seen.setdefault(path, owner)
+        first = owners.setdefault(path, owner)
         is_compiled = path.suffix in COMPILED_SUFFIXES
-        if first != owner and is_compiled:
-            message = f"`{path}` is a source of `{render_key(first)}` already"
-            yield Remark((*owner, index), message, "remove one of the two")
-        elif first == owner and path in paths[:index]:
+        if path in seen:
             message = f"`{path}` is listed twice in `{render_key(owner)}`"
             yield Remark((*owner, index), message, "remove one of the two", is_error=is_compiled)
+        elif first != owner and is_compiled:
+            message = f"`{path}` is in `{render_key(first)}` as well as in `{render_key(owner)}`: it is compiled once"
+            yield Remark((*owner, index), message, is_error=False)
+        seen.add(path)
 
 
 def check_python_depends(spec: BuildSpec) -> Iterator[Remark]:
@@ -217,9 +242,9 @@ def _is_variant_name(name: str) -> bool:
     return True
 
 
-_BACKENDS: KeyPath = ("general", "backends")
 RULES: tuple[Rule, ...] = (
-    Rule("backends", check_backends, (_BACKENDS,)),
+    Rule("some-backend", check_some_backend, (_BACKENDS,)),
+    Rule("duplicate-backends", check_duplicate_backends),
     Rule("component-backend", check_component_backends, (_BACKENDS,)),
     Rule("backend-sources", check_backends_have_sources, (_BACKENDS, ("kernel",), ("torch",), ("tvm-ffi",))),
     Rule("noarch-components", check_noarch_components),

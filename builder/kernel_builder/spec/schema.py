@@ -92,7 +92,7 @@ GENERAL = Table(
         Key("source", "git URL", '"https://github.com/owner/name"'),
         _PYTHON_DEPENDS,
         _KERNEL_DEPENDS,
-        Key("hub", _TABLE, ""),
+        Key("hub", _TABLE, '{ repo-id = "owner/name" }'),
         Key("cuda", _TABLE, ""),
         Key("neuron", _TABLE, ""),
         Key("tpu", _TABLE, "", since=5),
@@ -101,7 +101,7 @@ GENERAL = Table(
 )
 HUB = Table("`[general.hub]`", (_REPO_ID, Key("branch", "git branch", '"main"')))
 KERNEL_DEPENDENCY = Table(
-    "a kernel dependency",
+    "`kernel-depends`",
     (
         Key("repo-id", "repo id", '"owner/name"', required_since=3),
         Key("version", "integer", "1"),
@@ -159,14 +159,14 @@ _COMPONENT_EXTRA: dict[Backend, tuple[Key, ...]] = {
 }
 COMPILED_BACKENDS = tuple(backend for backend in Backend if FACTS[backend].is_compiled)
 COMPONENTS: dict[Backend, Table] = {
-    backend: Table(f"a component for `{backend}`", (*_COMPONENT, *_COMPONENT_EXTRA.get(backend, ())))
+    backend: Table(f'`[kernel.<name>]` with `backend = "{backend}"`', (*_COMPONENT, *_COMPONENT_EXTRA.get(backend, ())))
     for backend in COMPILED_BACKENDS
 }
 # For a component whose backend cannot be read: its other keys are looked at all the same.
 ANY_COMPONENT = Table(
     "`[kernel.<name>]`", tuple({key.name: key for table in COMPONENTS.values() for key in table.keys}.values())
 )
-FACE = Table("`[face.<name>]`", (Key("hub", _TABLE, "", since=5, is_extension=True),))
+FACE = Table("`[face.<name>]`", (Key("hub", _TABLE, '{ repo-id = "owner/name" }', since=5, is_extension=True),))
 FACE_HUB = Table("`[face.<name>.hub]`", (Key("repo-id", "repo id", '"owner/name"', since=5, is_extension=True),))
 
 TABLES: tuple[Table, ...] = (

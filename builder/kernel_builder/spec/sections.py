@@ -106,9 +106,9 @@ class SectionReader:
         )
 
     def _parse_name(self, text: str) -> str:
-        """A kernel name; editions before 4 allowed underscores, which the loader does not."""
+        """A kernel name; older editions allowed underscores, which the loader does not."""
         dashed = text.replace("_", "-")
-        if self._edition < 4 and dashed != text:  # noqa: PLR2004 - the edition that forbade them
+        if self._edition < schema.NEWEST_EDITION and dashed != text:
             name = parse_kernel_name(dashed)
             self._collector.notice(
                 ("general", "name"), f"the kernel is called `{name}`: `{show(text)}` has underscores"
@@ -125,17 +125,18 @@ class SectionReader:
         )
 
     def _read_kernel_depends(self, table: Fields) -> tuple[KernelDependency, ...]:
-        found = []
+        found: dict[int, KernelDependency] = {}
         for fields in table.tables_at("kernel-depends", schema.KERNEL_DEPENDENCY):
             repo_id = fields.parsed("repo-id", parse_repo_id)
             version = fields.integer("version")
             revision = fields.parsed("revision", parse_branch)
             if fields.has("version") == fields.has("revision"):
                 what = "both `version` and" if fields.has("version") else "neither `version` nor"
-                fields.refuse_table(f"a kernel dependency has {what} `revision`", "write exactly one of the two")
+                fields.refuse_table(f"{fields.title} has {what} `revision`", "write exactly one of the two")
             elif repo_id is not None:
-                found.append(KernelDependency(repo_id, version, revision))
-        return tuple(found)
+                found[int(fields.path[-1])] = KernelDependency(repo_id, version, revision)
+        self._collector.keep((*table.path, "kernel-depends"), tuple(found))
+        return tuple(found.values())
 
     def _read_framework(self, document: Fields, backends: tuple[Backend, ...]) -> Framework | None:
         sections = {"torch": schema.TORCH, "torch-noarch": schema.TORCH_NOARCH, "tvm-ffi": schema.TVM_FFI}
