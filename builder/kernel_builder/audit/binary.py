@@ -42,11 +42,6 @@ class Symbol:
     version: str | None = None
     library: str | None = None
 
-    @property
-    def is_import(self) -> bool:
-        """Whether the loader must find the symbol elsewhere or fail."""
-        return not self.defined and self.binding is not Binding.WEAK
-
 
 @dataclass(frozen=True, slots=True)
 class VersionNeed:

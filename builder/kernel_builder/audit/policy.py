@@ -56,6 +56,11 @@ class Policy:
         limit = None if match is None else self.symbol_versions.get(match["namespace"])
         return match is not None and limit is not None and _numbers(match["number"]) <= limit
 
+    def limits_version(self, version: str) -> bool:
+        """Whether the policy knows the library family that a symbol version belongs to, such as `GOMP`."""
+        match = _NUMBERED.fullmatch(version)
+        return match is not None and match["namespace"] in self.symbol_versions
+
     def module_of(self, entry: str, backend: Backend) -> str | None:
         """The module of a `python-depends` entry ("" when it has none); None when the loader does not know it."""
         for group in ("general", str(backend)):
