@@ -1,0 +1,231 @@
+"""The one way from any face to the op: options made explicit, the call checked, the rest left to the op."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from . import autograd  # noqa: F401  (registers the gradient and the fake implementations)
+from ._ops import ops
+from .checks import check_problem, check_results
+
+
+def attend(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    cu_seqlens_q: torch.Tensor | None = None,
+    cu_seqlens_k: torch.Tensor | None = None,
+    seqused_q: torch.Tensor | None = None,
+    seqused_k: torch.Tensor | None = None,
+    leftpad_k: torch.Tensor | None = None,
+    block_table: torch.Tensor | None = None,
+    cache_batch_idx: torch.Tensor | None = None,
+    alibi_slopes: torch.Tensor | None = None,
+    sinks: torch.Tensor | None = None,
+    attn_mask: torch.Tensor | None = None,
+    rng_state: torch.Tensor | None = None,
+    max_seqlen_q: int | torch.Tensor | None = None,
+    max_seqlen_k: int | torch.Tensor | None = None,
+    softmax_scale: float | None = None,
+    causal: bool = False,
+    window_size: Sequence[int | None] | torch.Tensor | None = (-1, -1),
+    softcap: float = 0.0,
+    dropout_p: float = 0.0,
+    return_probs: bool = False,
+    empty_lse: float = float("inf"),
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Attend, and return (out, lse, probs, rng_state).
+
+    q: (batch, seqlen_q, heads, head_dim), or (total_q, heads, head_dim) with cu_seqlens_q (batch + 1,). k, v: the
+    same with seqlen_k and heads_k, or pages (pages, page_size, heads_k, head_dim) with block_table (batch, pages per
+    sequence). Last dimensions are read contiguously, all other strides are free. seqused_q, seqused_k, leftpad_k,
+    cache_batch_idx: (batch,). sinks: (heads,), in the units of the scaled scores. attn_mask: bool, True where visible.
+    window_size: (left, right), -1 for unbounded. empty_lse: the log-sum-exp of a row that sees no key.
+
+    out has the dtype of q; lse is fp32, (batch, heads, seqlen_q) or (heads, total_q); probs is fp32, (batch, heads,
+    max_seqlen_q, max_seqlen_k), negative where dropped, empty unless asked for; rng_state is the int64 (2,) from
+    which the dropout pattern follows. Differentiable in q, k, v and sinks, through out and through lse.
+    """
+    softcap = 0.0 if softcap is None else softcap
+    check_problem(
+        q,
+        k,
+        v,
+        cu_seqlens_q=cu_seqlens_q,
+        cu_seqlens_k=cu_seqlens_k,
+        seqused_q=seqused_q,
+        seqused_k=seqused_k,
+        leftpad_k=leftpad_k,
+        block_table=block_table,
+        cache_batch_idx=cache_batch_idx,
+        alibi_slopes=alibi_slopes,
+        sinks=sinks,
+        attn_mask=attn_mask,
+        rng_state=rng_state,
+        softmax_scale=softmax_scale,
+        softcap=softcap,
+        dropout_p=dropout_p,
+    )
+    window_left, window_right = as_window(window_size)
+    if dropout_p > 0.0 and rng_state is None:
+        rng_state = new_rng_state()
+    if block_table is not None and seqused_k is None and cu_seqlens_k is not None:
+        seqused_k = cu_seqlens_k.diff()
+    longest_q, longest_k = longest_lengths(q, k, block_table, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k)
+    out, lse, probs = ops.flash_attn_forward(
+        unit_stride(q),
+        unit_stride(k),
+        unit_stride(v),
+        as_index(cu_seqlens_q),
+        as_index(cu_seqlens_k) if block_table is None else None,
+        as_index(seqused_q),
+        as_index(seqused_k),
+        as_index(leftpad_k),
+        as_index(block_table),
+        as_index(cache_batch_idx),
+        None if alibi_slopes is None else alibi_slopes.contiguous(),
+        None if sinks is None else sinks.float().contiguous(),
+        attn_mask,
+        rng_state,
+        longest_q,
+        longest_k,
+        float(q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale),
+        bool(causal),
+        window_left,
+        0 if causal else window_right,
+        max(float(softcap), 0.0),
+        float(dropout_p),
+        return_probs,
+        empty_lse,
+    )
+    return out, lse, probs, rng_state
+
+
+def attend_backward(
+    dout: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    *,
+    cu_seqlens_q: torch.Tensor | None = None,
+    cu_seqlens_k: torch.Tensor | None = None,
+    alibi_slopes: torch.Tensor | None = None,
+    rng_state: torch.Tensor | None = None,
+    max_seqlen_q: int | torch.Tensor | None = None,
+    max_seqlen_k: int | torch.Tensor | None = None,
+    softmax_scale: float | None = None,
+    causal: bool = False,
+    window_size: Sequence[int | None] | torch.Tensor | None = (-1, -1),
+    softcap: float = 0.0,
+    dropout_p: float = 0.0,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return (dq, dk, dv, dsinks, softmax_d) of a call of `attend` with these arguments and results."""
+    softcap = 0.0 if softcap is None else softcap
+    check_problem(
+        q,
+        k,
+        v,
+        cu_seqlens_q=cu_seqlens_q,
+        cu_seqlens_k=cu_seqlens_k,
+        alibi_slopes=alibi_slopes,
+        rng_state=rng_state,
+        softmax_scale=softmax_scale,
+        softcap=softcap,
+        dropout_p=dropout_p,
+    )
+    check_results(dout, q, v, out, lse)
+    if dropout_p > 0.0 and rng_state is None:
+        raise TypeError("the backward of dropout needs the `rng_state` that the forward returned, got None")
+    window_left, window_right = as_window(window_size)
+    longest_q, longest_k = longest_lengths(q, k, None, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k)
+    return ops.flash_attn_backward(
+        unit_stride(dout),
+        None,
+        unit_stride(q),
+        unit_stride(k),
+        unit_stride(v),
+        unit_stride(out),
+        lse.contiguous(),
+        as_index(cu_seqlens_q),
+        as_index(cu_seqlens_k),
+        None,
+        None,
+        None if alibi_slopes is None else alibi_slopes.contiguous(),
+        None,
+        None,
+        rng_state,
+        longest_q,
+        longest_k,
+        float(q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale),
+        bool(causal),
+        window_left,
+        0 if causal else window_right,
+        max(float(softcap), 0.0),
+        float(dropout_p),
+        True,  # noqa: FBT003  (deterministic)
+    )
+
+
+def new_rng_state() -> torch.Tensor:
+    """Draw the state of one dropout pattern, int64 (2,), from torch's default CPU generator."""
+    return torch.randint(torch.iinfo(torch.int64).max, (2,), dtype=torch.int64)
+
+
+def as_window(window_size: Sequence[int | None] | torch.Tensor | None) -> tuple[int, int]:
+    """Return (left, right) as ints, with -1 for an unbounded side.
+
+    window_size: a pair of ints or 0-d tensors (None on a side: unbounded), a tensor of two, or None for no window.
+    """
+    if window_size is None:
+        return -1, -1
+    if len(window_size) != 2:
+        raise ValueError(f"`window_size` must be a pair (left, right), got {window_size}")
+    sides = tuple(-1 if side is None else int(side) for side in window_size)
+    if min(sides) < -1:
+        raise ValueError(f"`window_size` must be at least 0 on each side, or -1 for unbounded, got {sides}")
+    return sides
+
+
+def unit_stride(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the tensor itself if its last dimension is contiguous, else a copy."""
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+
+
+def as_index(index: torch.Tensor | None) -> torch.Tensor | None:
+    """Return an index tensor as the ops take it: contiguous int32, or None."""
+    return None if index is None else index.to(torch.int32).contiguous()
+
+
+def longest_lengths(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    block_table: torch.Tensor | None,
+    cu_seqlens_q: torch.Tensor,
+    cu_seqlens_k: torch.Tensor,
+    max_seqlen_q: int | torch.Tensor,
+    max_seqlen_k: int | torch.Tensor,
+) -> tuple[int, int]:
+    """Return upper bounds of the sequence lengths, as ints.
+
+    A dense batch states its own. max_seqlen_q, max_seqlen_k: ints, or tensors of one element; what they hold cannot
+    be read while a graph is captured, where the number of packed tokens is the bound.
+    """
+    capacity_k = k.shape[0] if block_table is None else block_table.shape[1] * k.shape[1]
+    longest_q = q.shape[1] if cu_seqlens_q is None else _as_length("max_seqlen_q", max_seqlen_q, q.shape[0])
+    if block_table is None and cu_seqlens_k is None:
+        return longest_q, k.shape[1]
+    return longest_q, _as_length("max_seqlen_k", max_seqlen_k, capacity_k)
+
+
+def _as_length(name: str, length: int | torch.Tensor | None, bound: int) -> int:
+    if length is None or (isinstance(length, torch.Tensor) and torch.compiler.is_compiling()):
+        return bound
+    length = int(length) if isinstance(length, torch.Tensor) else length
+    if length < 0:
+        raise ValueError(f"`{name}` must be at least 0, got {length}")
+    return length

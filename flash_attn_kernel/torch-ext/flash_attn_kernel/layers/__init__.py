@@ -1,0 +1,1 @@
+"""The place where FlashAttention keeps its layers; here it holds the rotary embedding alone."""
