@@ -23,7 +23,7 @@ from kernel_builder.errors import BadInputError, BuilderError, ExitCode, Problem
 PROGRAM = "kernel-builder"
 
 
-COMMANDS = ("check", "plan", "clean", "doctor", "completion")
+COMMANDS = ("check", "plan", "generate", "build", "audit", "clean", "doctor", "completion")
 """Each is a module of this package with a click command of the same name."""
 
 

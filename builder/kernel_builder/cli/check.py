@@ -21,7 +21,11 @@ _FRAMEWORKS = {TorchFramework: "torch", TorchNoarchFramework: "torch without com
 @talk_options
 @pass_console
 def check(console: Console, project: Path) -> None:
-    """Check the `build.toml` of PROJECT (default: this directory) and the files that it names."""
+    """Tell whether a `build.toml` is right.
+
+    Checks the declaration in PROJECT (default: this directory) and that the files it names are there. Every problem
+    is shown at once, with its line and what to do.
+    """
     loaded = load_spec(project)
     console.remind(loaded.notices)
     if console.as_json:

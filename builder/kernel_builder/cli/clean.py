@@ -29,7 +29,11 @@ from kernel_builder.cli.serialize import as_json
 @talk_options
 @pass_console
 def clean(console: Console, project: Path, output: Path | None, work_dir: Path | None, *, dry_run: bool) -> None:
-    """Remove the work directory of PROJECT and the artifacts that kernel-builder made there."""
+    """Remove what builds left in a project.
+
+    That is the work directory of PROJECT and the artifacts that kernel-builder made there. What does not carry its
+    mark stays.
+    """
     place = output or project / "build"
     leftovers = list_leftovers(project, place, work_dir=work_dir)
     if not dry_run:

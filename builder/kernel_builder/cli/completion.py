@@ -13,7 +13,9 @@ from kernel_builder.cli.options import pass_console, talk_options
 _SHELLS: dict[str, type[ShellComplete]] = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 
 # The lines under the backspace are not joined by click.
-_HELP = """Print the completion script for SHELL, to be put where that shell looks for it:
+_HELP = """Print a shell completion script.
+
+Put it where the shell looks for it:
 
 \b
 bash:  ~/.local/share/bash-completion/completions/kernel-builder

@@ -40,6 +40,7 @@ class Console:
         self.quiet = False
         self.verbose = False
         self.command = ""
+        self._has_document = False
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
@@ -83,10 +84,10 @@ class Console:
         for notice in notices:
             self.warn(notice)
 
-    def write(self, text: str | Text) -> None:
+    def write(self, text: str | Text, *, style: str = "") -> None:
         """Write one piece of data to stdout, unless stdout is a JSON document."""
         if not self.as_json:
-            self._out.print(_printable(text), soft_wrap=True)
+            self._out.print(_printable(text, style), soft_wrap=True)
 
     def write_table(self, headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
         """Write a table to stdout; in a pipe every cell is whole and no line ends in blanks."""
@@ -99,7 +100,8 @@ class Console:
             self._print_table(self._err, headings, rows)
 
     def write_json(self, value: Mapping[str, Any], *, ok: bool = True) -> None:
-        """Write the one JSON document of this command."""
+        """Write the one JSON document of this command; an error that comes later is on stderr only."""
+        self._has_document = True
         document = {"schema": JSON_SCHEMA, "command": self.command, "ok": ok, **value}
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
         sys.stdout.flush()
@@ -112,17 +114,8 @@ class Console:
             self._err.print(_render_problem(problem, "error", "bold red"), soft_wrap=True)
         if len(error.problems) > 1:
             self._err.print(Text(f"\n{len(error.problems)} problems", "bold red"))
-        if self.as_json:
-            self.write_json(
-                {
-                    "error": {
-                        "kind": error.exit_code.name.lower().replace("_", "-"),
-                        "exit-code": int(error.exit_code),
-                        "problems": [problem_as_json(problem) for problem in error.problems],
-                    }
-                },
-                ok=False,
-            )
+        if self.as_json and not self._has_document:
+            self.write_json({"error": error_as_json(error)}, ok=False)
 
     @staticmethod
     def _print_table(console: RichConsole, headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
@@ -135,6 +128,15 @@ class Console:
             console.print(table)
         console.file.write("".join(line.rstrip() + "\n" for line in capture.get().splitlines()))
         console.file.flush()
+
+
+def error_as_json(error: BuilderError) -> dict[str, Any]:
+    """An error as the JSON documents carry it."""
+    return {
+        "kind": error.exit_code.name.lower().replace("_", "-"),
+        "exit-code": int(error.exit_code),
+        "problems": [problem_as_json(problem) for problem in error.problems],
+    }
 
 
 def problem_as_json(problem: Problem) -> dict[str, Any]:

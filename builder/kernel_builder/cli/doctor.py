@@ -29,7 +29,10 @@ from kernel_builder.errors import Problem, ToolchainMissingError
 @talk_options
 @pass_console
 def doctor(console: Console, required: Sequence[str], torch: Path | None) -> None:
-    """Show what this machine can build, and what it lacks."""
+    """Show what this machine can build.
+
+    What is missing is listed with the command that would bring it.
+    """
     checks = probe_checks(torch=torch)
     missing = [problem for name in required for problem in _list_missing(Backend(name), checks)]
     if console.as_json and not missing:

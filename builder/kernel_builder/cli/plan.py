@@ -15,10 +15,8 @@ from kernel_builder.cli.options import (
     talk_options,
     torch_option,
 )
-from kernel_builder.inputs import probe_inputs
-from kernel_builder.plan import BuildPlan, Selector, describe_plan, plan_build
-from kernel_builder.spec.reader import load_spec
-from kernel_builder.toolchain import probe_environment
+from kernel_builder.pipeline import plan_project
+from kernel_builder.plan import BuildPlan, Selector, describe_plan
 
 
 @click.command()
@@ -29,20 +27,23 @@ from kernel_builder.toolchain import probe_environment
 @talk_options
 @pass_console
 def plan(console: Console, project: Path, selector: Selector, torch: Path | None) -> None:
-    """Show which variants PROJECT has on this machine, what is in each, and what is left out and why."""
-    loaded = load_spec(project)
-    console.remind(loaded.notices)
-    environment, _ = probe_environment(torch=torch, backends=loaded.spec.general.backends)
-    build_plan = plan_build(loaded.spec, environment, probe_inputs(loaded.spec).digest)
+    """Show what would be built here.
+
+    Lists the variants of PROJECT on this machine and what is in each, and what is left out and why.
+    """
+    planned = plan_project(project, torch=torch)
+    console.remind(planned.notices)
+    build_plan = planned.plan
     if selector != Selector():
         build_plan = selector.select(build_plan)
     if console.as_json:
-        console.write_json({"plan": describe_plan(build_plan), "notices": list(loaded.notices)})
+        console.write_json({"plan": describe_plan(build_plan), "notices": list(planned.notices)})
         return
-    _write_tables(console, build_plan)
+    write_plan(console, build_plan)
 
 
-def _write_tables(console: Console, build_plan: BuildPlan) -> None:
+def write_plan(console: Console, build_plan: BuildPlan) -> None:
+    """The variants, what was left out, and with `--verbose` the translation units."""
     described = describe_plan(build_plan)
     rows = [
         (
