@@ -41,14 +41,16 @@ HOMES = {
 LAYERS: tuple[frozenset[str], ...] = (
     # A module imports from its own row and from the rows above it, never from below.
     frozenset({"__init__", "errors"}),
-    frozenset({"version", "backend", "host", "variant", "progress", "resources"}),
-    frozenset({"process", "lock", "inputs"}),
+    frozenset({"version", "backend", "host", "variant", "progress", "resources", "remedy"}),
+    frozenset({"process", "lock"}),
     frozenset({"spec"}),
-    frozenset({"plan"}),
-    frozenset({"render"}),
-    frozenset({"torch_sdk"}),
+    frozenset({"plan", "inputs", "torch_sdk"}),
+    frozenset({"toolchain"}),
+    frozenset({"doctor", "render"}),
+    frozenset({"compile", "generated"}),
     frozenset({"artifact"}),
-    frozenset({"audit"}),
+    frozenset({"audit", "cleaning", "testing"}),
+    frozenset({"pipeline"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
 )
