@@ -1,0 +1,235 @@
+"""The straight path: load -> plan -> render -> compile -> pack -> audit. Every command is a prefix of it."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kernel_builder.artifact.load import load_artifact
+from kernel_builder.artifact.model import Artifact
+from kernel_builder.artifact.pack import list_stale, open_staging, pack_artifact, place_artifact
+from kernel_builder.artifact.provenance import SourceState, probe_source
+from kernel_builder.artifact.record import describe_artifact
+from kernel_builder.audit import audit_artifact
+from kernel_builder.audit.report import AuditReport, Severity
+from kernel_builder.backend import FACTS, Backend
+from kernel_builder.compile import CompiledTree, Workspace, compile_project, open_workspace
+from kernel_builder.compile.workspace import work_dir_of
+from kernel_builder.errors import AuditError, BadInputError, CompileError, Location, Problem
+from kernel_builder.inputs import BuildInputs, probe_inputs
+from kernel_builder.plan import BuildPlan, Exclusion, Selector, VariantPlan, plan_build
+from kernel_builder.progress import Listener, ignore_progress, step
+from kernel_builder.render.fileset import FileSet
+from kernel_builder.render.project import render_project
+from kernel_builder.spec.model import BuildSpec
+from kernel_builder.spec.reader import load_spec
+from kernel_builder.toolchain import Toolchain, probe_environment
+from kernel_builder.variant import NoarchVariant
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedProject:
+    """A project that was loaded and planned on this machine; `notices` is what its author should know."""
+
+    plan: BuildPlan
+    inputs: BuildInputs
+    toolchain: Toolchain
+    notices: tuple[str, ...] = ()
+
+    @property
+    def spec(self) -> BuildSpec:
+        """The declaration behind the plan."""
+        return self.plan.spec
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One artifact that was built and audited; it lies in the output only when it was `placed`."""
+
+    artifact: Artifact
+    report: AuditReport
+    placed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """All that a build made. `stale` are older artifacts in the output that come from other sources."""
+
+    outcomes: tuple[Outcome, ...]
+    trees: Mapping[Backend, CompiledTree]
+    excluded: tuple[Exclusion, ...]
+    stale: tuple[Path, ...]
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """The artifacts that passed their audit and lie in the output."""
+        return tuple(outcome.artifact for outcome in self.outcomes if outcome.placed)
+
+    def demand_passed(self) -> None:
+        """Raise `AuditError` with every finding that kept an artifact out of the output."""
+        problems = [
+            Problem(finding.message, Location(f"{outcome.report.artifact}: {finding.subject}"), finding.hint)
+            for outcome in self.outcomes
+            if not outcome.placed
+            for finding in outcome.report.findings
+            if finding.severity is Severity.ERROR
+        ]
+        if problems:
+            raise AuditError(problems)
+
+
+def plan_project(project: Path, *, torch: Path | None = None) -> PlannedProject:
+    """Load a project and plan all its variants on this machine. torch: where to look for it, see `probe_torch`."""
+    loaded = load_spec(project)
+    environment, toolchain = probe_environment(torch=torch, backends=loaded.spec.general.backends)
+    inputs = probe_inputs(loaded.spec)
+    return PlannedProject(plan_build(loaded.spec, environment, inputs.digest), inputs, toolchain, loaded.notices)
+
+
+def generate_project(planned: PlannedProject, selector: Selector | None = None) -> dict[Backend, FileSet]:
+    """Render the generated project of each selected backend. Raises `NothingSelectedError`."""
+    plan = (selector or Selector()).select(planned.plan)
+    return {backend: render_project(plan, backend) for backend in plan.backends}
+
+
+def build_project(
+    planned: PlannedProject,
+    *,
+    selector: Selector | None = None,
+    output: Path | None = None,
+    work_dir: Path | None = None,
+    jobs: int | None = None,
+    keep_failed: bool = False,
+    listener: Listener = ignore_progress,
+) -> BuildResult:
+    """Build, pack and audit the selected variants; those that pass the audit are placed in the output.
+
+    output: by default `build` in the project. work_dir: by default `.kernel-builder` in the project. keep_failed:
+    keep an artifact that failed its audit in the work directory. An artifact that failed never takes the place of an
+    older one; `BuildResult.demand_passed` turns failures into an error.
+    Raises `NothingSelectedError`, `ToolchainMissingError`, `CompileError` or `BadInputError`.
+    """
+    plan = (selector or Selector()).select(_leave_uncompiled(planned.plan))
+    output = (planned.spec.root / "build" if output is None else output).absolute()
+    outcomes: list[Outcome] = []
+    trees: dict[Backend, CompiledTree] = {}
+    with _explain_os_errors(), open_workspace(work_dir_of(planned.spec.root, work_dir), listener) as workspace:
+        for backend in plan.backends:
+            trees[backend] = compile_project(
+                render_project(plan, backend),
+                plan,
+                backend,
+                toolchain=planned.toolchain,
+                workspace=workspace,
+                listener=listener,
+                jobs=jobs,
+            )
+        source = probe_source(planned.spec.root, planned.inputs.files)
+        with open_staging(output, listener) as staging:
+            for variant in plan.variants:
+                name = f"{variant.kernel_name} {variant.variant}"
+                with step(listener, f"pack {name}"):
+                    artifact = _pack(planned, variant, trees[variant.backend], source, staging)
+                with step(listener, f"audit {name}"):
+                    report = audit_artifact(artifact)
+                outcomes.append(_settle(artifact, report, planned, output, workspace, keep_failed=keep_failed))
+    return BuildResult(tuple(outcomes), trees, plan.excluded, _find_stale(output, planned))
+
+
+def _leave_uncompiled(plan: BuildPlan) -> BuildPlan:
+    """The plan without the variants whose compilers this release does not drive."""
+    compiled = tuple(
+        variant
+        for variant in plan.variants
+        if isinstance(variant.variant, NoarchVariant) or variant.backend is Backend.CPU
+    )
+    left_out = {variant.backend for variant in plan.variants} - {variant.backend for variant in compiled}
+    excluded = [
+        Exclusion(str(backend), "this release generates its project, but does not compile it yet")
+        for backend in sorted(left_out)
+        if FACTS[backend].is_compiled
+    ]
+    return replace(plan, variants=compiled, excluded=(*plan.excluded, *excluded))
+
+
+def _pack(
+    planned: PlannedProject, variant: VariantPlan, tree: CompiledTree, source: SourceState | None, staging: Path
+) -> Artifact:
+    flags = (tree.flags or {}).get(variant.unique_id, ())
+    metadata = describe_artifact(planned.spec, variant, planned.inputs, planned.toolchain, source=source, flags=flags)
+    return pack_artifact(tree.directory(variant), variant.variant, metadata, staging)
+
+
+def _settle(
+    artifact: Artifact,
+    report: AuditReport,
+    planned: PlannedProject,
+    output: Path,
+    workspace: Workspace,
+    *,
+    keep_failed: bool,
+) -> Outcome:
+    """Place an artifact that passed; keep one that failed only where nobody takes it for good."""
+    if report.passed:
+        return Outcome(place_artifact(artifact, _output_of(planned.spec, artifact, output)), report, placed=True)
+    if keep_failed:
+        kept = workspace.failed_dir() / artifact.metadata.name / artifact.path.name
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(artifact.path, kept)
+        artifact = replace(artifact, path=kept)
+    return Outcome(artifact, report, placed=False)
+
+
+def _output_of(spec: BuildSpec, artifact: Artifact, output: Path) -> Path:
+    """The main kernel's artifacts lie in the output itself, those of a face in a directory named after it."""
+    name = artifact.metadata.name
+    return output if name == spec.general.name else output / name
+
+
+def _find_stale(output: Path, planned: PlannedProject) -> tuple[Path, ...]:
+    """Artifacts that the whole plan does not make and that come from other sources than the present ones."""
+    names = {face.name for face in planned.spec.faces}
+    current = {
+        (output / variant.kernel_name if variant.kernel_name in names else output) / str(variant.variant)
+        for variant in planned.plan.variants
+    }
+    stale = []
+    for path in list_stale(output, current):
+        try:
+            record = load_artifact(path).metadata.record
+        except BadInputError:
+            record = None
+        if record is None or record.inputs != planned.inputs.digest:
+            stale.append(path)
+    return tuple(stale)
+
+
+@contextmanager
+def _explain_os_errors() -> Iterator[None]:
+    """Say a full disk or a forbidden directory as what it is."""
+    try:
+        yield
+    except OSError as error:
+        place = "a file" if error.filename is None else f"`{error.filename}`"
+        if error.errno in _DISK_FULL:
+            raise CompileError(
+                Problem(
+                    f"no space left while writing {place}",
+                    hint="free some space, or choose another disk with `--work-dir` and `--output`",
+                )
+            ) from error
+        if error.errno in _REFUSED:
+            raise BadInputError(
+                Problem(
+                    f"cannot write {place}: {error.strerror}",
+                    hint="choose another place with `--work-dir` and `--output`",
+                )
+            ) from error
+        raise
