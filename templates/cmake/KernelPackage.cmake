@@ -26,6 +26,8 @@ function(kernel_package id)
   foreach(pattern IN LISTS arg_PATTERNS)
     list(APPEND matching PATTERN "${pattern}")
   endforeach()
+  # CMake takes a file for installed when another one of the same age is there: the ones laid over it often are.
+  install(CODE "set(ENV{CMAKE_INSTALL_ALWAYS} 1)")
   foreach(directory IN LISTS arg_DIRECTORIES)
     install(DIRECTORY "${directory}/" DESTINATION "${destination}" OPTIONAL ${matching}
       PATTERN "__pycache__" EXCLUDE)
