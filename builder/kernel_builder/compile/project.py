@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from kernel_builder.compile.model import CompiledTree
 from kernel_builder.compile.ninja import list_timings, load_flags, load_steps, parse_progress
 from kernel_builder.compile.unpack import unpack_wheel
 from kernel_builder.compile.workspace import Workspace
-from kernel_builder.errors import Problem, ToolchainMissingError
+from kernel_builder.errors import BuilderError, Problem, ToolchainMissingError
 from kernel_builder.plan import BuildPlan
 from kernel_builder.progress import FileStarted, Listener, step
 from kernel_builder.remedy import install_command
@@ -82,6 +81,10 @@ def compile_project(
     )
 
 
+class _HookFailedError(Exception):
+    """The build backend ended with an error; what it said is in the runner's lines."""
+
+
 class _Runner:
     """Runs the build backend's hooks for `ProjectBuilder`: logs every line and turns ninja's into events."""
 
@@ -113,7 +116,7 @@ class _Runner:
                 keep_open=(self._lock,),
             )
         if completed.returncode != 0:
-            raise subprocess.CalledProcessError(completed.returncode, list(cmd))
+            raise _HookFailedError
 
 
 def _build_wheel(
@@ -126,6 +129,8 @@ def _build_wheel(
         builder = ProjectBuilder(workspace.project_dir(backend), python_executable=sys.executable, runner=runner)
         return Path(builder.build("wheel", target, settings))
     except (BuildBackendException, BuildException) as error:
+        if isinstance(error, BuildBackendException) and isinstance(error.exception, OSError | BuilderError):
+            raise error.exception from error
         lines = runner.lines or str(error).splitlines()
         raise explain_failure(
             lines, what=str(backend), project=plan.spec.root, log=workspace.log_file(backend)
