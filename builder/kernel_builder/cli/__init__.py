@@ -23,8 +23,22 @@ from kernel_builder.errors import BadInputError, BuilderError, ExitCode, Problem
 PROGRAM = "kernel-builder"
 
 
-COMMANDS = ("check", "plan", "generate", "build", "audit", "clean", "doctor", "completion")
+COMMANDS = ("check", "plan", "generate", "build", "audit", "test", "clean", "doctor", "completion")
 """Each is a module of this package with a click command of the same name."""
+
+
+_ELSEWHERE = {
+    "build-and-copy": "build",
+    "check-abi": "audit",
+    "check-builds": "audit",
+    "check-config": "check",
+    "ci-test": "test",
+    "clean-pyproject": "clean",
+    "completions": "completion",
+    "create-pyproject": "generate",
+    "list-variants": "plan",
+}
+"""What commands of ours are called in the other builder of `build.toml` projects."""
 
 
 class _Terminated(KeyboardInterrupt):
@@ -39,7 +53,8 @@ class _Commands(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        del ctx
+        if cmd_name in _ELSEWHERE:
+            raise click.UsageError(f"`{cmd_name}` is called `{_ELSEWHERE[cmd_name]}` here", ctx)
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = getattr(import_module(f"kernel_builder.cli.{cmd_name}"), cmd_name)

@@ -58,6 +58,11 @@ class Console:
         return self._err.encoding.startswith("utf") and self._out.encoding.startswith("utf")
 
     @property
+    def has_color(self) -> bool:
+        """Whether another program's output may carry colours when it goes where ours goes."""
+        return (self._err if self.as_json else self._out).color_system is not None
+
+    @property
     def talk(self) -> RichConsole:
         """The stream for people, for live displays."""
         return self._err
@@ -88,6 +93,12 @@ class Console:
         """Write one piece of data to stdout, unless stdout is a JSON document."""
         if not self.as_json:
             self._out.print(_printable(text, style), soft_wrap=True)
+
+    def write_raw(self, line: str) -> None:
+        """Pass on a line of another program as it is: to stdout, or to stderr when stdout is a JSON document."""
+        stream = sys.stderr if self.as_json else sys.stdout
+        stream.write(f"{line}\n")
+        stream.flush()
 
     def write_table(self, headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
         """Write a table to stdout; in a pipe every cell is whole and no line ends in blanks."""

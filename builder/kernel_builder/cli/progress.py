@@ -33,6 +33,12 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def _shorten(description: str) -> str:
+    """`Building CXX object CMakeFiles/x.dir/cpu/relu.cpp.o` is about `cpu/relu.cpp`."""
+    _, found, source = description.partition(".dir/")
+    return source.removesuffix(".o") if found else description
+
+
 class _PlainProgress:
     """One line per event; a log has no cursor."""
 
@@ -42,9 +48,9 @@ class _PlainProgress:
     def __call__(self, event: Event) -> None:
         match event:
             case StepStarted():
-                self._console.say(event.step)
+                pass  # its end says more
             case FileStarted():
-                self._console.say(f"  [{event.index}/{event.total}] {event.description}")
+                self._console.say(f"{event.step}: [{event.index}/{event.total}] {_shorten(event.description)}")
             case StepFinished():
                 outcome = "done" if event.succeeded else "failed"
                 self._console.say(f"{event.step}: {outcome} in {format_seconds(event.seconds)}")
@@ -80,7 +86,7 @@ class _LiveProgress:
             case FileStarted():
                 if event.step in self._running:
                     self._advance(event)
-                self._console.say_details(f"  [{event.index}/{event.total}] {event.description}")
+                self._console.say_details(f"  [{event.index}/{event.total}] {_shorten(event.description)}")
             case StepFinished():
                 if event.step in self._running:
                     self.display.remove_task(self._running.pop(event.step))
@@ -93,5 +99,5 @@ class _LiveProgress:
                 assert_never(event)
 
     def _advance(self, event: FileStarted) -> None:
-        name = escape_unprintable(event.description.rsplit("/", 1)[-1])
+        name = escape_unprintable(_shorten(event.description).rsplit("/", 1)[-1])
         self.display.update(self._running[event.step], completed=event.index, total=event.total, file=name)

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from kernel_builder.testing.record import digest_artifact, record_outcome
-from kernel_builder.testing.suite import LoadedChoice, SuiteOutcome, choose_artifact, run_suite
+from kernel_builder.testing.record import describe_outcome, digest_artifact, record_outcome
+from kernel_builder.testing.session import TestSubject, choose_subjects
+from kernel_builder.testing.suite import LoadedChoice, SuiteOutcome, check_outcome, choose_artifact, run_suite
 
-__all__ = ["LoadedChoice", "SuiteOutcome", "choose_artifact", "digest_artifact", "record_outcome", "run_suite"]
+__all__ = [
+    "LoadedChoice",
+    "SuiteOutcome",
+    "TestSubject",
+    "check_outcome",
+    "choose_artifact",
+    "choose_subjects",
+    "describe_outcome",
+    "digest_artifact",
+    "record_outcome",
+    "run_suite",
+]
