@@ -84,9 +84,10 @@ def tell_lifted(edition: int, document: dict[str, Any], collector: ProblemCollec
         return
     general = document["general"] if isinstance(document.get("general"), dict) else {}
     additions = ["`edition = 5`"]
-    additions += [f"`{name} = {value}`" for name, value in (("version", "1"),) if name not in general]
+    additions += ["`version = 1`"] if "version" not in general else []
     additions += ["a `license`"] if "license" not in general else []
-    text = f"read as edition {edition}; to move to edition 5, add {' and '.join(additions)} to `[general]`"
+    listed = " and ".join([", ".join(additions[:-1]), additions[-1]][len(additions) == 1 :])
+    text = f"read as edition {edition}; to move to edition 5, add {listed} to `[general]`"
     if not any(name in document for name in _FRAMEWORKS):
         text += ", and an empty table `[torch-noarch]`"
     collector.notice(("general",), text)

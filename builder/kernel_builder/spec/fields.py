@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from kernel_builder.errors import Location, Problem
-from kernel_builder.spec.locate import KeyPath, Locator, render_key
+from kernel_builder.spec.locate import KeyPath, Locator, printable, render_key
 from kernel_builder.spec.schema import COMPONENTS, NEWEST_EDITION, STABLE_ABI, TABLES, Table
 
 T = TypeVar("T")
@@ -23,11 +23,6 @@ class BadValueError(ValueError):
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
-
-
-def printable(text: str) -> str:
-    """The text on one line, with escapes for what a terminal would act on."""
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
 
 
 def show(value: object) -> str:

@@ -22,8 +22,8 @@ _STRING = re.compile(
     r"|'[^'\n]*'",
     re.DOTALL,
 )
+_BASIC_PLANE = 0xFFFF
 _SCALAR = re.compile(r"[^,\]}#\n]*")
-_BARE = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 
 def render_key(path: KeyPath) -> str:
@@ -33,14 +33,23 @@ def render_key(path: KeyPath) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            name = part if _BARE.match(part) else _quoted(part)
+            name = part if _BARE_KEY.fullmatch(part) else _quoted(part)
             text += f".{name}" if text else name
     return text
 
 
+def printable(text: str) -> str:
+    """The text on one line, with TOML's escapes for what a terminal would act on."""
+    return "".join(c if c.isprintable() else _escape(ord(c)) for c in text)
+
+
+def _escape(code: int) -> str:
+    return f"\\u{code:04x}" if code <= _BASIC_PLANE else f"\\U{code:08x}"
+
+
 def _quoted(name: str) -> str:
     escaped = name.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped) + '"'
+    return f'"{printable(escaped)}"'
 
 
 class Locator:
