@@ -9,7 +9,7 @@ from pathlib import Path
 from kernel_builder.artifact.model import Artifact
 from kernel_builder.spec.model import BuildSpec
 
-_ATTENTION_FUNCTION = "flash_attn_varlen_func"  # what transformers looks for in a kernel given as `attn_implementation`
+_ATTENTION_FUNCTIONS = ("flash_attn_varlen_func", "flash_attn_forward")  # what transformers looks for
 
 
 def list_loading_lines(spec: BuildSpec, artifacts: Sequence[Artifact]) -> Iterator[str]:
@@ -37,4 +37,5 @@ def map_repositories(spec: BuildSpec) -> dict[str, str]:
 
 def _is_attention(artifact: Artifact) -> bool:
     source = Path(artifact.path / "__init__.py")
-    return source.is_file() and _ATTENTION_FUNCTION in source.read_text(encoding="utf-8", errors="replace")
+    text = source.read_text(encoding="utf-8", errors="replace") if source.is_file() else ""
+    return any(name in text for name in _ATTENTION_FUNCTIONS)
