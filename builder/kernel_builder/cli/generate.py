@@ -53,22 +53,26 @@ def generate(
     filesets = generate_project(planned, selector)
     write = diff_project if dry_run else write_project
     changes = {backend: write(files, output / str(backend), force=force) for backend, files in sorted(filesets.items())}
+    defines = {"KERNEL_PROJECT_DIR": str(planned.spec.root.absolute())}
+    if planned.toolchain.torch is not None:
+        defines["KERNEL_TORCH_SDK"] = str(planned.toolchain.torch.root)
     if console.as_json:
         projects = [
-            {"backend": str(backend), "directory": str(output / str(backend)), "files": as_json(files)}
+            {
+                "backend": str(backend),
+                "directory": str(output.absolute() / str(backend)),
+                "defines": defines,
+                "files": as_json(files),
+            }
             for backend, files in changes.items()
         ]
         console.write_json({"dry-run": dry_run, "projects": projects})
         return
     for backend, files in changes.items():
+        directory = output / str(backend)
         for change in files:
             if change.change is not Change.SAME or console.verbose:
-                console.write(f"{change.change:<8}{output / str(backend) / change.path}")
-    sdk = planned.toolchain.torch
-    for backend in changes:
-        directory = output / str(backend)
-        words = ["cmake", "-G", "Ninja", "-S", directory, "-B", directory / "build"]
-        words.append(f"-DKERNEL_PROJECT_DIR={planned.spec.root.absolute()}")
-        if sdk is not None:
-            words.append(f"-DKERNEL_TORCH_SDK={sdk.root}")
-        console.say(f"build it with: {shlex.join(str(word) for word in words)}")
+                console.write(f"{change.change:<8}{directory / change.path}")
+        words = ["cmake", "-G", "Ninja", "-S", str(directory), "-B", str(directory / "build")]
+        words += [f"-D{name}={value}" for name, value in defines.items()]
+        console.say(f"configure it with: {shlex.join(words)}")
