@@ -29,6 +29,16 @@ function(kernel_check_version what found planned remedy)
   endif()
 endfunction()
 
+# kernel_read_macro(<result> <header> <macro>): the number that a header gives a macro, empty if it does not.
+function(kernel_read_macro result header macro)
+  set(value "")
+  if(EXISTS "${header}")
+    file(STRINGS "${header}" line REGEX "^#define +${macro} +[0-9]+" LIMIT_COUNT 1)
+    string(REGEX MATCH "[0-9]+$" value "${line}")
+  endif()
+  set(${result} "${value}" PARENT_SCOPE)
+endfunction()
+
 # kernel_use_compiler_cache(): compile through sccache or ccache, where there is one and no other launcher was set.
 function(kernel_use_compiler_cache)
   find_program(KERNEL_COMPILER_CACHE NAMES sccache ccache DOC "Compiler cache")

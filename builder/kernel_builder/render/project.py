@@ -16,7 +16,16 @@ from kernel_builder.render.fileset import FileSet
 from kernel_builder.spec.model import BuildSpec
 from kernel_builder.variant import ArchVariant, NoarchVariant, TorchAbi, TorchStableAbi, TvmFfiAbi
 
-_MODULES = ("KernelCompat", "KernelPackage", "KernelProject", "KernelTorch", "KernelToolchain")
+_MODULES = ("KernelCompat", "KernelPackage", "KernelProject", "KernelToolchain")
+_BACKEND_FILES: dict[Backend, tuple[str, ...]] = {
+    # The first one is copied as the backend of the project, the others under their own names.
+    Backend.CPU: ("backend/Cpu.cmake",),
+    Backend.CUDA: ("backend/Cuda.cmake",),
+    Backend.METAL: ("backend/Metal.cmake", "EmbedMetallib.cmake", "kernel_metallib.h.in", "shaders_only.cpp"),
+    Backend.ROCM: ("backend/Rocm.cmake", "hipify.py"),
+    Backend.XPU: ("backend/Xpu.cmake",),
+}
+_COMPAT = ("clocks.c", "files.c", "forward.h", "math.c", "numbers.c", "single_threaded.c", "threads.c")
 _LANGUAGES = {
     Language.CXX: ("C", "CXX"),
     Language.CUDA: ("C", "CXX", "CUDA"),
@@ -88,15 +97,24 @@ def _render_compiled(plan: BuildPlan, backend: Backend, variants: tuple[VariantP
         "patterns": _package_patterns(plan.spec),
         "components": list_components(plan.spec, variants),
     }
-    files = {
+    return {
         "CMakeLists.txt": render_template("CMakeLists.txt.j2", **values),
-        "cmake/KernelBackend.cmake": read_template(f"cmake/backend/{backend.capitalize()}.cmake"),
-        "compat/glibc.c": read_template("compat/glibc.c"),
         "include/registration.h": read_template("include/registration.h"),
+        **_copy_modules(backend, is_tvm_ffi=tvm_ffi is not None, with_libraries=bool(values["libraries"])),
+        **{f"compat/{source}": read_template(f"compat/{source}") for source in _COMPAT},
     }
-    for module in _MODULES:
-        files[f"cmake/{module}.cmake"] = read_template(f"cmake/{module}.cmake")
-    return files
+
+
+def _copy_modules(backend: Backend, *, is_tvm_ffi: bool, with_libraries: bool) -> dict[str, bytes]:
+    own, *others = _BACKEND_FILES[backend]
+    framework = "framework/TvmFfi.cmake" if is_tvm_ffi else "framework/Torch.cmake"
+    names = [f"{module}.cmake" for module in (*_MODULES, *(["KernelLibraries"] if with_libraries else []))]
+    copies = {
+        "KernelBackend.cmake": own,
+        "KernelFramework.cmake": framework,
+        **{name: name for name in (*names, *others)},
+    }
+    return {f"cmake/{name}": read_template(f"cmake/{source}") for name, source in copies.items()}
 
 
 def _variant_values(spec: BuildSpec, variant: VariantPlan) -> dict[str, Any]:

@@ -1,0 +1,43 @@
+# CUDA: `.cu` files through nvcc, for the planned capabilities of each component.
+
+include_guard(GLOBAL)
+
+set(KERNEL_TORCH_DEVICE_LIBRARIES torch_cuda c10_cuda)
+set(CMAKE_CUDA_ARCHITECTURES OFF) # each component has its own
+# torch brings the runtime as a shared library; a copy of it in every kernel would need a newer glibc, too.
+set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
+set(KERNEL_NVCC_THREADS "" CACHE STRING "Capabilities that one nvcc compiles at the same time")
+
+function(kernel_check_toolkit planned)
+  kernel_check_version("CUDA" "${CMAKE_CUDA_COMPILER_VERSION}" "${planned}"
+    "Configure with -DCMAKE_CUDA_COMPILER=<nvcc ${planned}>, or run kernel-builder again.")
+endfunction()
+
+function(kernel_link_toolkit id)
+  find_package(CUDAToolkit REQUIRED)
+  target_link_libraries("${id}" PRIVATE CUDA::cudart)
+endfunction()
+
+function(kernel_prepare_sources result name sources include)
+  set(${result} ${sources} PARENT_SCOPE)
+endfunction()
+
+function(kernel_compile_for_device name archs flags)
+  find_package(CUDAToolkit REQUIRED)
+  target_include_directories("${name}" SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+  set(options --expt-relaxed-constexpr -DENABLE_FP8)
+  if(KERNEL_NVCC_THREADS)
+    list(APPEND options "--threads=${KERNEL_NVCC_THREADS}")
+  endif()
+  foreach(arch IN LISTS archs)
+    string(REGEX REPLACE "[.]|[+]PTX" "" number "${arch}")
+    list(APPEND options "--generate-code=arch=compute_${number},code=sm_${number}")
+    if(arch MATCHES "[+]PTX$")
+      list(APPEND options "--generate-code=arch=compute_${number},code=compute_${number}")
+    endif()
+  endforeach()
+  target_compile_options("${name}" PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${options}>")
+  if(flags)
+    target_compile_options("${name}" PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${flags}>")
+  endif()
+endfunction()

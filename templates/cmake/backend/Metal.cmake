@@ -1,0 +1,88 @@
+# Metal: `.metal` files become one library of shaders, which is embedded in a header that Objective-C++ sources include.
+
+include_guard(GLOBAL)
+
+set(KERNEL_TORCH_DEVICE_LIBRARIES "")
+set(CMAKE_OSX_DEPLOYMENT_TARGET "26.0")
+set(KERNEL_METAL_FLAGS -std=metal4.0 -O2)
+define_property(GLOBAL PROPERTY KERNEL_AIR_FILES BRIEF_DOCS "Compiled shaders")
+define_property(GLOBAL PROPERTY KERNEL_METALLIB_USERS BRIEF_DOCS "Object libraries that may include the header")
+
+function(kernel_check_toolkit planned)
+  find_program(KERNEL_XCRUN xcrun)
+  if(NOT KERNEL_XCRUN)
+    message(FATAL_ERROR "`xcrun` was not found.\nInstall Xcode, then run `xcodebuild -downloadComponent MetalToolchain`.")
+  endif()
+  cmake_language(DEFER CALL kernel_embed_metallib) # when all components have named their shaders
+endfunction()
+
+function(kernel_link_toolkit id)
+  foreach(framework IN ITEMS Foundation Metal MetalPerformanceShaders)
+    target_link_libraries("${id}" PRIVATE "-framework ${framework}")
+  endforeach()
+endfunction()
+
+function(kernel_prepare_sources result name sources include)
+  set(shaders ${sources})
+  list(FILTER shaders INCLUDE REGEX "[.]metal$")
+  set(headers ${sources})
+  list(FILTER headers INCLUDE REGEX "[.]h$")
+  list(TRANSFORM include PREPEND "-I" OUTPUT_VARIABLE directories)
+  foreach(shader IN LISTS shaders)
+    file(RELATIVE_PATH relative "${KERNEL_PROJECT_DIR}" "${shader}")
+    set(air "${PROJECT_BINARY_DIR}/metal/${name}/${relative}.air")
+    get_filename_component(directory "${air}" DIRECTORY)
+    file(MAKE_DIRECTORY "${directory}")
+    add_custom_command(
+      OUTPUT "${air}"
+      COMMAND "${KERNEL_XCRUN}" -sdk macosx metal ${KERNEL_METAL_FLAGS} ${directories} -c "${shader}" -o "${air}"
+      DEPENDS "${shader}" ${headers}
+      COMMENT "Compiling Metal shader ${relative}"
+      VERBATIM)
+    set_property(GLOBAL APPEND PROPERTY KERNEL_AIR_FILES "${air}")
+  endforeach()
+  list(REMOVE_ITEM sources ${shaders})
+  list(LENGTH sources count)
+  if(count EQUAL 0 OR sources STREQUAL headers)
+    # An object library needs something to compile.
+    list(APPEND sources "${PROJECT_SOURCE_DIR}/cmake/shaders_only.cpp")
+  endif()
+  set(${result} ${sources} PARENT_SCOPE)
+endfunction()
+
+function(kernel_compile_for_device name archs flags)
+  set_property(GLOBAL APPEND PROPERTY KERNEL_METALLIB_USERS "${name}")
+endfunction()
+
+# kernel_embed_metallib(): all shaders as `kernel_metallib.h`, whose name and namespace are macros for the sources.
+#
+# `EMBEDDED_METALLIB_NAMESPACE::createLibrary(device, &error)` gives the library. It is the same for all variants.
+function(kernel_embed_metallib)
+  get_property(air GLOBAL PROPERTY KERNEL_AIR_FILES)
+  get_property(users GLOBAL PROPERTY KERNEL_METALLIB_USERS)
+  if(NOT air)
+    return()
+  endif()
+  set(metallib "${PROJECT_BINARY_DIR}/metal/kernel.metallib")
+  set(header "${PROJECT_BINARY_DIR}/metal/include/kernel_metallib.h")
+  add_custom_command(
+    OUTPUT "${metallib}"
+    COMMAND "${KERNEL_XCRUN}" -sdk macosx metallib ${air} -o "${metallib}"
+    DEPENDS ${air}
+    COMMENT "Linking Metal shaders"
+    VERBATIM)
+  add_custom_command(
+    OUTPUT "${header}"
+    COMMAND "${CMAKE_COMMAND}" "-DINPUT=${metallib}" "-DOUTPUT=${header}"
+      "-DTEMPLATE=${PROJECT_SOURCE_DIR}/cmake/kernel_metallib.h.in" -P "${PROJECT_SOURCE_DIR}/cmake/EmbedMetallib.cmake"
+    DEPENDS "${metallib}" "${PROJECT_SOURCE_DIR}/cmake/kernel_metallib.h.in"
+    COMMENT "Embedding Metal shaders"
+    VERBATIM)
+  add_custom_target(kernel_metallib DEPENDS "${header}")
+  foreach(user IN LISTS users)
+    add_dependencies("${user}" kernel_metallib)
+    target_include_directories("${user}" PRIVATE "${PROJECT_BINARY_DIR}/metal/include")
+    target_compile_definitions("${user}" PRIVATE EMBEDDED_METALLIB_HEADER="kernel_metallib.h"
+      EMBEDDED_METALLIB_NAMESPACE=kernel_metallib)
+  endforeach()
+endfunction()
