@@ -45,9 +45,10 @@ def attend(
     cache_batch_idx: (batch,). sinks: (heads,), in the units of the scaled scores. attn_mask: bool, True where visible.
     window_size: (left, right), -1 for unbounded. empty_lse: the log-sum-exp of a row that sees no key.
 
-    out has the dtype of q; lse is fp32, (batch, heads, seqlen_q) or (heads, total_q); probs is fp32, (batch, heads,
-    max_seqlen_q, max_seqlen_k), negative where dropped, empty unless asked for; rng_state is the int64 (2,) from
-    which the dropout pattern follows. Differentiable in q, k, v and sinks, through out and through lse.
+    out has the dtype of q; lse is fp32, (batch, heads, seqlen_q) or (heads, total_q). probs, if asked for, has the
+    dtype of q and the shape (batch, heads, max_seqlen_q, max_seqlen_k): exp(score - largest score of the row), negative
+    where dropped. rng_state is the int64 (2,) from which the dropout pattern follows. Differentiable in q, k, v and
+    sinks, through out and through lse.
     """
     softcap = 0.0 if softcap is None else softcap
     check_problem(

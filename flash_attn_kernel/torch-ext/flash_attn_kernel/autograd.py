@@ -59,7 +59,7 @@ def _forward_shapes(
         lse_shape = (heads, q.shape[0])
     lse = q.new_empty(lse_shape, dtype=torch.float32)
     probs_shape = (batch, heads, rows, max_seqlen_k) if return_probs else (0,)
-    return out, lse, q.new_empty(probs_shape, dtype=torch.float32)
+    return out, lse, q.new_empty(probs_shape)
 
 
 @torch.library.register_fake(add_op_namespace_prefix("flash_attn_backward"))

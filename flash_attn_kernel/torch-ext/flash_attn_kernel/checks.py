@@ -97,7 +97,7 @@ def check_device(name: str, tensor: torch.Tensor | None, device: torch.device) -
 
 def check_number(name: str, value: float | None) -> None:
     """Raise unless `value` is None or a finite number."""
-    if value is not None and not math.isfinite(value):
+    if value is not None and not -math.inf < value < math.inf:  # which a traced number can answer, unlike `isfinite`
         raise ValueError(f"`{name}` must be a finite number, got {value}")
 
 
@@ -270,11 +270,10 @@ def _check_mask(q: torch.Tensor, k: torch.Tensor, attn_mask: torch.Tensor) -> No
         raise NotImplementedError("`attn_mask` is not supported for packed sequences (`cu_seqlens_q`)")
     if attn_mask.dtype != torch.bool:
         raise NotImplementedError(f"`attn_mask` must be bool, True where a key is visible, got {attn_mask.dtype}")
-    batch, rows, heads, _ = q.shape
-    fits = attn_mask.dim() == 4 and tuple(attn_mask.shape[2:]) == (rows, k.shape[1])
-    if not fits or attn_mask.shape[0] not in (1, batch) or attn_mask.shape[1] not in (1, heads):
-        shape = f"({batch} or 1, {heads} or 1, {rows}, {k.shape[1]})"
-        raise ValueError(f"`attn_mask` must have shape {shape}, got {tuple(attn_mask.shape)}")
+    wanted = (q.shape[0], q.shape[2], q.shape[1], k.shape[1])
+    if attn_mask.dim() != 4 or any(got not in (1, want) for got, want in zip(attn_mask.shape, wanted)):
+        shape = ", ".join(f"{extent} or 1" for extent in wanted)
+        raise ValueError(f"`attn_mask` must have shape ({shape}), got {tuple(attn_mask.shape)}")
 
 
 def _check_rng_state(rng_state: torch.Tensor) -> None:

@@ -161,21 +161,13 @@ def flash_attn_with_kvcache(
     return (out, lse) if return_softmax_lse else out
 
 
-def relative_to_row_maximum(probs: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Turn signed probabilities into S_dmask: exp(score - largest score of the row), with the sign of `probs`."""
-    if probs.numel() == 0:
-        return probs.to(dtype)
-    largest = probs.abs().amax(dim=-1, keepdim=True)
-    return (probs / torch.where(largest > 0, largest, 1.0)).to(dtype)
-
-
 def _attend(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, dropout_p: float, return_attn_probs: bool, **options: Any
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     out, lse, probs, _ = attend(
         q, k, v, dropout_p=dropout_p, return_probs=return_attn_probs and dropout_p > 0.0, **options
     )
-    return (out, lse, relative_to_row_maximum(probs, q.dtype)) if return_attn_probs else out
+    return (out, lse, probs) if return_attn_probs else out
 
 
 def _get_block_size_n(device: torch.device, head_dim: int, is_dropout: bool, is_causal: bool) -> int:

@@ -90,9 +90,11 @@ def attend_with_kvcache(
             as_index(cache_batch_idx),
             as_index(block_table),
             as_index(cu_seqlens_k_new),
-            None,
+            as_index(cache_leftpad),
         )
         seqused_k = cache_seqlens + (k.shape[1] if cu_seqlens_k_new is None else cu_seqlens_k_new.diff())
+    if seqused_k is None and (block_table is not None or cu_seqlens_q is not None):
+        seqused_k = torch.full((batch,), capacity, dtype=torch.int32, device=q.device)
     if cu_seqlens_q is not None and block_table is None:
         # Packed queries over a dense cache: each row of the cache is one page.
         rows = torch.arange(batch, device=q.device) if cache_batch_idx is None else cache_batch_idx

@@ -13,7 +13,6 @@ import torch
 
 from .attention import attend, attend_backward
 from .checks import check_output, check_splits, refuse
-from .flash_attn_interface import relative_to_row_maximum
 from .kvcache import attend_with_kvcache
 
 _NO_GENERATOR = "dropout follows torch's default CPU generator, so seed that one with `torch.manual_seed`"
@@ -255,7 +254,7 @@ def _forward(
         attended, lse, probs, rng_state = attend(q, k, v, **options)
         if rng_state is None:
             rng_state = torch.zeros(2, dtype=torch.int64)
-        return _written("out", out, attended), lse, relative_to_row_maximum(probs, q.dtype), rng_state
+        return _written("out", out, attended), lse, probs, rng_state
 
 
 def _backward(
