@@ -20,7 +20,7 @@ from kernel_builder.audit.subject import Subject
 from kernel_builder.backend import Backend
 from kernel_builder.errors import BuilderError
 from kernel_builder.host import HostPlatform, probe_host
-from kernel_builder.variant import NoarchVariant, TorchStableAbi, TvmFfiAbi, Variant
+from kernel_builder.variant import NoarchVariant, TorchAbi, TvmFfiAbi, Variant
 from kernel_builder.version import MinorVersion
 
 RULES = (rules.IMPORT_DONE, rules.IMPORT_WORKS, rules.IMPORT_SURVIVES, rules.OPS_REGISTERED)
@@ -109,11 +109,9 @@ def reason_against_import(variant: Variant, host: HostPlatform, torch: MinorVers
     abi = variant.abi
     if isinstance(abi, TvmFfiAbi):
         return "only artifacts for torch are imported so far"
-    if isinstance(abi, TorchStableAbi):
-        fits = abi.version <= torch
-    else:
-        fits = abi.version == torch and abi.cxx11 is not False
-    return None if fits else f"torch here is {torch}"
+    if isinstance(abi, TorchAbi):
+        return None if abi.version == torch and abi.cxx11 is not False else f"torch here is {torch}"
+    return None if abi.version <= torch else f"torch here is {torch}, older than the artifact's"
 
 
 def probe_torch() -> MinorVersion | None:

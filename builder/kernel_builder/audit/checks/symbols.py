@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -25,7 +26,7 @@ RULES = (
     rules.TORCH_CLASSIC_ABI,
 )
 _SHOWN = 5
-_PYTHON_PREFIXES = ("Py", "_Py")
+_PYTHON_NAME = re.compile(r"_?Py[A-Z_]")
 _SHIM_PREFIXES = ("aoti_torch_", "torch_")
 _TORCH_NAMESPACES = frozenset({"at", "c10", "caffe2", "torch"})
 _STABLE_NAMESPACES = frozenset({"stable", "headeronly"})
@@ -92,7 +93,7 @@ def _check_python(name: str, facts: BinaryFacts, policy: Policy) -> Iterator[Fin
     newer: dict[MinorVersion, list[str]] = defaultdict(list)
     foreign: list[str] = []
     for symbol in facts.undefined():
-        if not symbol.name.startswith(_PYTHON_PREFIXES):
+        if not _PYTHON_NAME.match(symbol.name):
             continue
         added = known.get(symbol.name)
         if added is None:
