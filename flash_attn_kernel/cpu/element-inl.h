@@ -1,0 +1,95 @@
+// The three element types: how a vector of fp32 lanes is read from and written to each.
+
+#include "vector-inl.h"
+
+namespace flash_attn_cpu {
+namespace {
+
+struct Float32 {
+  typedef float Stored;
+};
+struct BFloat16 {
+  typedef uint16_t Stored;
+};
+struct Float16 {
+  typedef uint16_t Stored;
+};
+
+FA_INLINE Vec widen_bf16(ShortVec bits) {
+  return reinterpret_cast<Vec>(__builtin_convertvector(bits, WordVec) << 16);
+}
+
+// Round to nearest even. A NaN could round up to infinity or past it, so it becomes the quiet one.
+FA_INLINE ShortVec narrow_bf16(Vec v) {
+  const WordVec bits = reinterpret_cast<WordVec>(v);
+  const WordVec rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+  const WordVec quiet = splat_word(0x7FC0u) | (bits >> 31 << 15);
+  return __builtin_convertvector(v == v ? rounded : quiet, ShortVec);
+}
+
+FA_INLINE Vec widen_fp16(ShortVec bits) {
+#if defined(FA_ISA_AVX512)
+  return static_cast<Vec>(_mm512_maskz_cvtph_ps(0xFFFF, reinterpret_cast<__m256i>(bits)));
+#elif defined(FA_ISA_AVX2)
+  return static_cast<Vec>(_mm256_cvtph_ps(reinterpret_cast<__m128i>(bits)));
+#else
+  // Half's exponent and mantissa placed in a float are 2^112 too small; the product also makes subnormals right.
+  const WordVec wide = __builtin_convertvector(bits, WordVec);
+  const WordVec magnitude = (wide & 0x7FFFu) << 13;
+  const WordVec scaled = reinterpret_cast<WordVec>(reinterpret_cast<Vec>(magnitude) * 0x1p112f);
+  const WordVec infinite = magnitude | 0x7F800000u;
+  const WordVec result = magnitude >= 0x0F800000u ? infinite : scaled;
+  return reinterpret_cast<Vec>(result | ((wide & 0x8000u) << 16));
+#endif
+}
+
+FA_INLINE ShortVec narrow_fp16(Vec v) {
+#if defined(FA_ISA_AVX512)
+  return reinterpret_cast<ShortVec>(_mm512_maskz_cvtps_ph(0xFFFF, v, _MM_FROUND_TO_NEAREST_INT));
+#elif defined(FA_ISA_AVX2)
+  return reinterpret_cast<ShortVec>(_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+#else
+  const WordVec bits = reinterpret_cast<WordVec>(v);
+  const WordVec sign = (bits >> 16) & 0x8000u;
+  const WordVec magnitude = bits & 0x7FFFFFFFu;
+  // Normal: move the exponent from bias 127 to 15 and round the 13 bits that fall off to nearest even.
+  const WordVec normal = (magnitude - 0x38000000u + 0x0FFFu + ((magnitude >> 13) & 1u)) >> 13;
+  // Below 2^-14: adding 1/2 makes the float unit round at half's smallest step, 2^-24.
+  const WordVec subnormal = reinterpret_cast<WordVec>(reinterpret_cast<Vec>(magnitude) + 0.5f) - 0x3F000000u;
+  WordVec half = magnitude < 0x38800000u ? subnormal : normal;
+  half = magnitude >= 0x477FF000u ? splat_word(0x7C00u) : half;  // rounds to 65536 or more
+  half = magnitude > 0x7F800000u ? splat_word(0x7E00u) : half;
+  return __builtin_convertvector(half | sign, ShortVec);
+#endif
+}
+
+FA_INLINE ShortVec load_short(const uint16_t* p) { return *reinterpret_cast<const LooseShortVec*>(p); }
+FA_INLINE void store_short(uint16_t* p, ShortVec v) { *reinterpret_cast<LooseShortVec*>(p) = v; }
+
+FA_INLINE Vec load_elements(Float32, const float* p) { return load(p); }
+FA_INLINE Vec load_elements(BFloat16, const uint16_t* p) { return widen_bf16(load_short(p)); }
+FA_INLINE Vec load_elements(Float16, const uint16_t* p) { return widen_fp16(load_short(p)); }
+
+FA_INLINE void store_elements(Float32, float* p, Vec v) { store(p, v); }
+FA_INLINE void store_elements(BFloat16, uint16_t* p, Vec v) { store_short(p, narrow_bf16(v)); }
+FA_INLINE void store_elements(Float16, uint16_t* p, Vec v) { store_short(p, narrow_fp16(v)); }
+
+// The first `count` elements; the other lanes are zero. Never touches memory past them.
+template <class Type>
+FA_INLINE Vec load_first(Type type, const typename Type::Stored* p, int count) {
+  if (count >= kVectorLanes) return load_elements(type, p);
+  typename Type::Stored padded[kVectorLanes] = {};
+  for (int i = 0; i < count; ++i) padded[i] = p[i];
+  return load_elements(type, padded);
+}
+
+template <class Type>
+FA_INLINE void store_first(Type type, typename Type::Stored* p, Vec v, int count) {
+  if (count >= kVectorLanes) return store_elements(type, p, v);
+  typename Type::Stored padded[kVectorLanes];
+  store_elements(type, padded, v);
+  for (int i = 0; i < count; ++i) p[i] = padded[i];
+}
+
+}  // namespace
+}  // namespace flash_attn_cpu

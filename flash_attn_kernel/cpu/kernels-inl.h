@@ -1,0 +1,40 @@
+// The table of one ISA level: instantiates the main loops for each element type.
+
+#include "backward-inl.h"
+
+namespace flash_attn_cpu {
+namespace {
+
+template <class Type, class Words>
+struct Kernels {
+  static void shape(int32_t head_dim, int32_t value_dim, TileShape* shape) {
+    ForwardWorkspace forward;
+    BackwardWorkspace backward;
+    shape->lanes = kLaneBlock;
+    shape->key_block = kKeyBlock;
+    shape->backward_rows = kBackwardTaskRows;
+    shape->forward_workspace = carve_forward_workspace(words_of(Words(), head_dim), value_dim, nullptr, &forward);
+    shape->backward_workspace = carve_backward_workspace(head_dim, value_dim, nullptr, &backward);
+  }
+  static void forward(const ForwardContext& context, const ForwardTask& task, float* workspace) {
+    Forward<Type, Words>::run(context, task, workspace);
+  }
+  static void merge_partial(const ForwardContext& context, const ForwardTask& task, int32_t splits, int64_t stride) {
+    Forward<Type, Words>::merge_partial(context, task, splits, stride);
+  }
+  static void delta(const BackwardContext& context, int32_t sequence, int32_t head, int32_t begin, int32_t end) {
+    Backward<Type>::delta(context, sequence, head, begin, end);
+  }
+  static void backward(const BackwardContext& context, const BackwardTask& task, float* workspace) {
+    Backward<Type>::run(context, task, workspace);
+  }
+  static void sum_key_gradients(const BackwardContext& context, const KeyGradientSum& task) {
+    Backward<Type>::sum_key_gradients(context, task);
+  }
+  static constexpr ElementKernels table() {
+    return {&shape, &forward, &merge_partial, &delta, &backward, &sum_key_gradients};
+  }
+};
+
+}  // namespace
+}  // namespace flash_attn_cpu

@@ -1,0 +1,43 @@
+// AVX-512 with BF16 dot products: Cooper Lake (2020), Zen 4 (2022), Sapphire Rapids (2023) and later.
+//
+// Only bf16 differs from the avx512 level: a word holds two numbers, so its products take half the instructions.
+
+#if defined(__x86_64__)
+
+#include <cstddef>
+#include <cstdint>
+
+#include <immintrin.h>
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")
+#endif
+
+#define FA_ISA_AVX512
+#define FA_ISA_AVX512_BF16
+#define FA_VECTOR_BYTES 64
+#define FA_TILE_ROWS 12
+#define FA_NARROW_TILE_ROWS 12
+#define FA_KEY_BLOCK 120
+
+#include "kernels-inl.h"
+#include "levels.h"
+
+namespace flash_attn_cpu {
+
+const ElementKernels kAvx512Bf16Element = {&Kernels<BFloat16, Bf16PairWords>::shape,
+                                           &Kernels<BFloat16, Bf16PairWords>::forward,
+                                           &Kernels<BFloat16, Bf16PairWords>::merge_partial,
+                                           nullptr,
+                                           nullptr,
+                                           nullptr};
+
+}  // namespace flash_attn_cpu
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+
+#endif  // __x86_64__

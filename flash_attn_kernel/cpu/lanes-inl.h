@@ -1,0 +1,78 @@
+// What each lane of a lane block stands for: a query position of some head, the keys it sees, its bias.
+
+#include "../core/philox.h"
+#include "../core/visible_range.h"
+#include "load-inl.h"
+
+namespace flash_attn_cpu {
+namespace {
+
+using flash_attn::KeyRange;
+using flash_attn::Visibility;
+
+struct LaneBlock {
+  alignas(64) int32_t seen_begin[kLaneBlock];
+  int32_t seen_end[kLaneBlock];
+  int32_t diagonal[kLaneBlock];  // the key on whose distance an ALiBi bias depends
+  float slope[kLaneBlock];
+  uint32_t query[kLaneBlock];
+  uint32_t batch_head[kLaneBlock];
+  const uint8_t* mask_row[kLaneBlock];  // key 0 of the lane's mask; null without a mask
+  KeyRange seen_by_some;
+  KeyRange seen_by_all;
+  int first_row;
+  int rows;  // real rows; the lanes after them repeat the last one and are never written out
+};
+
+FA_INLINE Visibility visibility_of(const Problem& problem, const Sequence& sequence) {
+  return flash_attn::make_visibility(sequence.query_len, sequence.key_len, problem.causal, problem.window_left,
+                                     problem.window_right);
+}
+
+inline void describe_lanes(const Problem& problem, const Sequence& sequence, int kv_head, int first_row, int rows,
+                           LaneBlock* lanes) {
+  const Visibility visibility = visibility_of(problem, sequence);
+  lanes->first_row = first_row;
+  lanes->rows = rows;
+  const int first = row_position(first_row, problem.group);
+  const int last = row_position(first_row + rows - 1, problem.group);
+  lanes->seen_by_some = flash_attn::keys_seen_by_some(visibility, first, last);
+  lanes->seen_by_all = flash_attn::keys_seen_by_all(visibility, first, last);
+  for (int i = 0; i < kLaneBlock; ++i) {
+    const int row = first_row + (i < rows ? i : rows - 1);
+    const int position = row_position(row, problem.group);
+    const int head = kv_head * problem.group + row_head(row, problem.group);
+    const KeyRange seen = flash_attn::visible_keys(visibility, position);
+    lanes->seen_begin[i] = seen.begin;
+    lanes->seen_end[i] = seen.end;
+    lanes->diagonal[i] = position + sequence.key_len - sequence.query_len;
+    lanes->slope[i] = problem.alibi_slopes == nullptr
+                          ? 0.0f
+                          : problem.alibi_slopes[sequence.batch * problem.alibi_batch_stride + head];
+    lanes->query[i] = static_cast<uint32_t>(position);
+    lanes->batch_head[i] = static_cast<uint32_t>(sequence.batch * problem.heads + head);
+    const MaskView& mask = problem.mask;
+    lanes->mask_row[i] = mask.data == nullptr ? nullptr
+                                              : mask.data + sequence.batch * mask.batch + head * mask.head +
+                                                    position * mask.query + sequence.first_key * mask.key;
+  }
+}
+
+// The keys of a block that a lane block must compute, relative to the block and rounded out to whole pairs.
+struct BlockRange {
+  int begin;
+  int end;
+  bool needs_mask;  // some lane does not see some of them
+};
+
+FA_INLINE BlockRange block_range(const LaneBlock& lanes, int block_begin, int block_end) {
+  const KeyRange some = flash_attn::intersect(lanes.seen_by_some, KeyRange{block_begin, block_end});
+  if (some.begin == some.end) return BlockRange{0, 0, false};
+  const int begin = (some.begin - block_begin) / 2 * 2;
+  const int end = round_up(some.end - block_begin, 2);
+  const bool covered = flash_attn::covers(lanes.seen_by_all, KeyRange{block_begin + begin, block_begin + end});
+  return BlockRange{begin, end, !covered};
+}
+
+}  // namespace
+}  // namespace flash_attn_cpu

@@ -1,0 +1,180 @@
+// Steps 1, 2 and 7 of the main loop: queries, keys and values become words in scratch memory.
+//
+// Q is transposed (queries in lanes). K and V are copied row by row, and that copy does everything that the
+// inputs need: conversion, gathering of strided or paged rows, and the zero padding of odd tails.
+
+#include "../core/row_packing.h"
+#include "isa.h"
+#include "product-inl.h"
+
+namespace flash_attn_cpu {
+namespace {
+
+using flash_attn::ceil_div;
+using flash_attn::round_up;
+using flash_attn::row_head;
+using flash_attn::row_position;
+
+constexpr int kKeyBlock = FA_KEY_BLOCK;
+constexpr int kWideVectors = 2;                           // vectors of a full lane block
+constexpr int kLaneBlock = kWideVectors * kVectorLanes;   // queries of a full lane block
+
+FA_INLINE int words_of(Fp32Words, int elements) { return elements; }
+FA_INLINE int words_of(Bf16PairWords, int elements) { return (elements + 1) / 2; }
+
+// Scratch rows of V are padded to whole vectors, so that the loops over value dimensions have no tail.
+FA_INLINE int padded_dim(int dim) { return round_up(dim, kVectorLanes); }
+
+FA_INLINE void zero_words(float* p, int64_t count) { __builtin_memset(p, 0, static_cast<size_t>(count) * 4); }
+
+// One vector of words of a row: fp32 numbers, from any element type.
+template <class Type>
+FA_INLINE Vec load_words(Type type, Fp32Words, const typename Type::Stored* row, int dim, int word) {
+  return load_first(type, row + word, dim - word);
+}
+// Pairs of bf16 numbers are the row's own memory, read as words.
+FA_INLINE Vec load_words(BFloat16, Bf16PairWords, const uint16_t* row, int dim, int word) {
+  if (dim - 2 * word >= 2 * kVectorLanes) return load(reinterpret_cast<const LooseFloat*>(row + 2 * word));
+  uint16_t padded[2 * kVectorLanes] = {};
+  for (int i = 0; 2 * word + i < dim; ++i) padded[i] = row[2 * word + i];
+  return load(reinterpret_cast<const LooseFloat*>(padded));
+}
+
+// The rows of a KV head's tile in one tensor: packed row r is head `first_head + r % group` of token r / group.
+template <class Type>
+struct PackedRows {
+  const typename Type::Stored* base;  // token 0, first head of the group
+  int64_t row_stride;
+  int64_t head_stride;
+  int group;
+};
+
+template <class Type>
+FA_INLINE const typename Type::Stored* packed_row(const PackedRows<Type>& rows, int row) {
+  return rows.base + row_position(row, rows.group) * rows.row_stride + row_head(row, rows.group) * rows.head_stride;
+}
+
+// Rows [first, first + count) transposed to (words, lanes); lanes past `count` are zero.
+template <class Type, class Words, int kVectors>
+FA_INLINE void load_transposed(const PackedRows<Type>& rows, int first, int count, int dim, float* out) {
+  const int words = words_of(Words(), dim);
+  for (int v = 0; v < kVectors; ++v) {
+    const typename Type::Stored* pointers[kVectorLanes];
+    for (int i = 0; i < kVectorLanes; ++i) {
+      const int row = v * kVectorLanes + i;
+      pointers[i] = row < count ? packed_row(rows, first + row) : nullptr;
+    }
+    for (int word = 0; word < words; word += kVectorLanes) {
+      Vec square[kVectorLanes];
+      FA_UNROLL
+      for (int i = 0; i < kVectorLanes; ++i) {
+        square[i] = pointers[i] ? load_words(Type(), Words(), pointers[i], dim, word) : Vec{};
+      }
+      transpose(square);
+      float* column = out + static_cast<int64_t>(word) * kVectors * kVectorLanes + v * kVectorLanes;
+      const int filled = words - word < kVectorLanes ? words - word : kVectorLanes;
+      FA_UNROLL
+      for (int i = 0; i < kVectorLanes; ++i) {
+        if (i < filled) store(column + i * kVectors * kVectorLanes, square[i]);
+      }
+    }
+  }
+}
+
+// Where the keys (or values) of one sequence and KV head lie.
+template <class Type>
+struct KeyRows {
+  const typename Type::Stored* base;
+  int64_t row_stride;
+  int64_t page_stride;
+  int page_size;         // 0: not paged
+  int first_key;         // paged: the index of key 0 in the pages
+  const int32_t* pages;
+};
+
+template <class Type>
+FA_INLINE KeyRows<Type> key_rows(const Problem& problem, const Sequence& sequence, const void* data,
+                                 const RowStrides& strides, int kv_head) {
+  return KeyRows<Type>{static_cast<const typename Type::Stored*>(data) + kv_head * strides.head, strides.row,
+                       strides.page, problem.page_size, sequence.first_key, sequence.pages};
+}
+
+template <class Type>
+FA_INLINE const typename Type::Stored* key_row(const KeyRows<Type>& rows, int key) {
+  if (rows.page_size == 0) return rows.base + key * rows.row_stride;
+  const int physical = rows.first_key + key;
+  const int64_t page = rows.pages[physical / rows.page_size];
+  return rows.base + page * rows.page_stride + (physical % rows.page_size) * rows.row_stride;
+}
+
+// Rows far apart defeat the hardware's prefetcher: ask for the row that is a few iterations ahead.
+template <class Type>
+FA_INLINE void prefetch_row(const typename Type::Stored* row, int dim) {
+  const char* bytes = reinterpret_cast<const char*>(row);
+  for (int64_t i = 0; i < static_cast<int64_t>(dim * sizeof(typename Type::Stored)); i += 64) {
+    __builtin_prefetch(bytes + i);
+  }
+}
+constexpr int kPrefetchDistance = 6;
+
+// Keys [first, first + count) as (round_up(count, 2), words): one row per key, summed over its words.
+template <class Type, class Words>
+FA_INLINE void load_keys(const KeyRows<Type>& rows, int first, int count, int dim, float* out) {
+  const int words = words_of(Words(), dim);
+  for (int n = 0; n < count; ++n) {
+    const typename Type::Stored* row = key_row(rows, first + n);
+    if (n + kPrefetchDistance < count) prefetch_row<Type>(key_row(rows, first + n + kPrefetchDistance), dim);
+    float* to = out + static_cast<int64_t>(n) * words;
+    int word = 0;
+    for (; word + kVectorLanes <= words; word += kVectorLanes) {
+      store(to + word, load_words(Type(), Words(), row, dim, word));
+    }
+    if (word < words) store_first(Float32(), to + word, load_words(Type(), Words(), row, dim, word), words - word);
+  }
+  if (count % 2 != 0) zero_words(out + static_cast<int64_t>(count) * words, words);
+}
+
+// The same keys for products that sum over keys: (round_up(count, 2) / kPerWord, padded_dim(dim)) words.
+template <class Type>
+FA_INLINE void load_values(Fp32Words, const KeyRows<Type>& rows, int first, int count, int dim, float* out) {
+  const int padded = padded_dim(dim);
+  for (int n = 0; n < count; ++n) {
+    const typename Type::Stored* row = key_row(rows, first + n);
+    if (n + kPrefetchDistance < count) prefetch_row<Type>(key_row(rows, first + n + kPrefetchDistance), dim);
+    float* to = out + static_cast<int64_t>(n) * padded;
+    for (int d = 0; d < dim; d += kVectorLanes) store(to + d, load_first(Type(), row + d, dim - d));
+  }
+  if (count % 2 != 0) zero_words(out + static_cast<int64_t>(count) * padded, padded);
+}
+
+// Two bf16 rows become one row of pairs: the even key in the low half of each word.
+FA_INLINE Vec pair_rows(ShortVec even, ShortVec odd) {
+  return reinterpret_cast<Vec>(__builtin_convertvector(even, WordVec) | (__builtin_convertvector(odd, WordVec) << 16));
+}
+
+FA_INLINE ShortVec load_first_short(const uint16_t* p, int count) {
+  if (count >= kVectorLanes) return load_short(p);
+  uint16_t padded[kVectorLanes] = {};
+  for (int i = 0; i < count; ++i) padded[i] = p[i];
+  return load_short(padded);
+}
+
+FA_INLINE void load_values(Bf16PairWords, const KeyRows<BFloat16>& rows, int first, int count, int dim, float* out) {
+  const int padded = padded_dim(dim);
+  for (int n = 0; n < count; n += 2) {
+    const uint16_t* even = key_row(rows, first + n);
+    const uint16_t* odd = n + 1 < count ? key_row(rows, first + n + 1) : nullptr;
+    if (n + kPrefetchDistance + 1 < count) {
+      prefetch_row<BFloat16>(key_row(rows, first + n + kPrefetchDistance), dim);
+      prefetch_row<BFloat16>(key_row(rows, first + n + kPrefetchDistance + 1), dim);
+    }
+    float* to = out + static_cast<int64_t>(n / 2) * padded;
+    for (int d = 0; d < dim; d += kVectorLanes) {
+      const ShortVec high = odd ? load_first_short(odd + d, dim - d) : ShortVec{};
+      store(to + d, pair_rows(load_first_short(even + d, dim - d), high));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace flash_attn_cpu
