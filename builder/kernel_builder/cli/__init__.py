@@ -9,6 +9,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
@@ -52,11 +53,13 @@ class _Commands(click.Group):
         del ctx
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         if cmd_name in _ELSEWHERE:
             raise click.UsageError(f"`{cmd_name}` is called `{_ELSEWHERE[cmd_name]}` here", ctx)
         if cmd_name not in COMMANDS:
-            return None
+            close = get_close_matches(cmd_name, COMMANDS, n=1)
+            guess = f". Did you mean `{close[0]}`?" if close else ""
+            raise click.UsageError(f"No such command `{cmd_name}`{guess}", ctx)
         command: click.Command = getattr(import_module(f"kernel_builder.cli.{cmd_name}"), cmd_name)
         return command
 

@@ -19,7 +19,8 @@ def list_loading_lines(spec: BuildSpec, artifacts: Sequence[Artifact]) -> Iterat
     for name, place in sorted(places.items()):
         repo_id = repo_ids.get(name, f"local/{name}")
         yield f"\nload `{name}` with:"
-        yield "  from pathlib import Path; from kernels import get_local_kernel; "
+        yield "  from pathlib import Path"
+        yield "  from kernels import get_local_kernel"
         yield f"  kernel = get_local_kernel(Path({str(place)!r}))"
         yield f"or where a program asks for `{repo_id}`, with:"
         yield f"  LOCAL_KERNELS={shlex.quote(f'{repo_id}={place}')} python ..."

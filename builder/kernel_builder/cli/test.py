@@ -118,7 +118,7 @@ def test(  # noqa: PLR0917 - click passes by name
         on_line=console.write_raw,
         color=console.has_color,
     )
-    tested = [subject for subject in subjects if subject.artifact.path.absolute() in outcome.loaded]
+    tested = [subject for subject in subjects if subject.artifact.path.resolve() in outcome.loaded]
     if not no_record and outcome.ran:
         for subject in tested:
             record_outcome(subject.artifact, subject.choice, outcome)

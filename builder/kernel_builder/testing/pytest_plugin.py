@@ -103,7 +103,7 @@ def _list_loaded() -> list[str]:
     kernels = sys.modules.get("kernels")
     if kernels is None:
         return []
-    return [str(Path(loaded.module.__file__).parent) for loaded in kernels.get_loaded_kernels()]
+    return [str(Path(loaded.module.__file__).resolve().parent) for loaded in kernels.get_loaded_kernels()]
 
 
 def pytest_configure(config: pytest.Config) -> None:

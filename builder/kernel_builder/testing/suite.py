@@ -146,7 +146,7 @@ def check_outcome(outcome: SuiteOutcome, wanted: Sequence[Artifact]) -> None:
         )
     if outcome.exit_code != 0:
         raise TestsFailedError(f"the tests failed: {counts or f'pytest ended with code {outcome.exit_code}'}")
-    unseen = [artifact for artifact in wanted if artifact.path.absolute() not in outcome.loaded]
+    unseen = [artifact for artifact in wanted if artifact.path.resolve() not in outcome.loaded]
     if unseen:
         raise TestsFailedError(
             [
