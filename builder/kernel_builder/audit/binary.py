@@ -96,8 +96,10 @@ def recognise_format(path: Path) -> BinaryFormat:
     return BinaryFormat.PE if head.startswith(b"MZ") else BinaryFormat.UNKNOWN
 
 
-# A run of path characters, taken whole (possessive), so that the scan is linear on any input.
-_PATH = re.compile(rb"(?<![\w.+@/-])/[\w.+@/-]{3,1023}+")
+# A run of path characters, taken whole (possessive), so that the scan is linear on any input. It begins with a plain
+# character, which `re` looks for much faster than for a condition.
+_PATH = re.compile(rb"/[\w.+@/-]{3,1023}+")
+_PATH_CHARACTER = re.compile(rb"[\w.+@/-]")
 _SOURCE = re.compile(r"/.+\.(c|cc|cpp|cxx|cu|cuh|h|hh|hip|hpp|hxx|inl|ipp|mm|o|py|rs|s|tcc)", re.IGNORECASE)
 _PUBLIC_ROOTS = ("/usr/", "/lib/", "/lib64/", "/proc/", "/sys/", "/dev/", "/etc/")
 _BLOCK = 1 << 20
@@ -116,9 +118,10 @@ def find_source_paths(stream: BinaryIO) -> tuple[str, ...]:
     while (block := stream.read(_BLOCK)) and len(found) < MAX_SOURCE_PATHS:
         window = tail + block
         for match in _PATH.finditer(window):
-            reaches_on = match.end() == len(window) and len(block) == _BLOCK
-            if reaches_on or (tail and match.start() == 0):
-                continue  # a part of a path, which the next window or the one before has whole
+            start, end = match.span()
+            is_cut = (end == len(window) and len(block) == _BLOCK) or (start == 0 and tail)
+            if is_cut or (start and _PATH_CHARACTER.match(window, start - 1)):
+                continue  # a part of a path: of a relative one, or of one that another window has whole
             path = match[0].decode("utf-8", "backslashreplace")
             if _SOURCE.fullmatch(path) and path.count("/") > 1 and not path.startswith(_PUBLIC_ROOTS):
                 found.add(path)

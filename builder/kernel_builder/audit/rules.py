@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from kernel_builder.audit.report import Finding, Severity
 
 _MAX_TEXT = 2000
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e\n\u00a1-\ud7ff\uf900-\ufffc]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +26,9 @@ class Rule:
 
 
 def _clean(text: str) -> str:
-    text = _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
-    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]} ..."
+    if len(text) > _MAX_TEXT:
+        text = f"{text[:_MAX_TEXT]} ..."
+    return "".join(char if char == "\n" or char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 _ERROR, _WARNING, _NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE

@@ -102,7 +102,7 @@ def link(target: Path, source: str, *flags: str, language: str = "c") -> Path:
     """Compile and link a shared library from a few lines."""
     target.parent.mkdir(parents=True, exist_ok=True)
     compiler = "gcc" if language == "c" else "g++"
-    command = [compiler, "-shared", "-fPIC", "-o", target, "-x", language, "-", "-x", "none", *flags]
+    command: list[str | Path] = [compiler, "-shared", "-fPIC", "-o", target, "-x", language, "-", "-x", "none", *flags]
     subprocess.run(command, input=source, text=True, check=True)
     return target
 
