@@ -58,8 +58,10 @@ def intersect_rocm(asked: Iterable[str], available: Iterable[str]) -> tuple[str,
 
 
 def sort_archs(archs: Iterable[str]) -> tuple[str, ...]:
-    """Oldest device first, each once."""
-    return tuple(sorted(set(archs), key=lambda arch: (_rank(arch), arch)))
+    """Oldest device first, each once; one with `+PTX` stands for the plain one, which it includes."""
+    distinct = set(archs)
+    covered = {arch.removesuffix(_PTX) for arch in distinct if arch.endswith(_PTX)}
+    return tuple(sorted(distinct - covered, key=lambda arch: (_rank(arch), arch)))
 
 
 def _rank(arch: str) -> tuple[int, int, str]:

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from kernel_builder.plan import VariantPlan
+from kernel_builder.plan.describe import language_of
 from kernel_builder.spec.model import (
     BuildSpec,
     Component,
@@ -75,9 +76,13 @@ def _list_bindings(spec: BuildSpec, variants: tuple[VariantPlan, ...]) -> Iterat
             "sources": framework.src,
             "include": framework.include,
             "flags": _flag_values(framework),
-            "archs": variant.archs,
+            "archs": variant.archs if _has_device_code(framework.src) else (),
             "libraries": (),
         }
+
+
+def _has_device_code(sources: tuple[PurePosixPath, ...]) -> bool:
+    return any(language_of(source) in {"CUDA", "HIP"} for source in sources)
 
 
 def _binding_name(variant: VariantPlan) -> str:
@@ -87,14 +92,13 @@ def _binding_name(variant: VariantPlan) -> str:
 
 
 def _component_values(component: Component, target: str, ids: tuple[str, ...]) -> dict[str, Any]:
-    sources: tuple[PurePosixPath, ...] = component.src
     return {
         "target": target,
         "variants": ids,
-        "sources": sources,
+        "sources": component.src,
         "include": component.include,
         "flags": _flag_values(component),
-        "archs": component.cuda_capabilities or component.rocm_archs,
+        "archs": (component.cuda_capabilities or component.rocm_archs) if _has_device_code(component.src) else (),
         "libraries": tuple(_LIBRARIES[item][0] for item in sorted(component.depends) if item in _LIBRARIES),
     }
 

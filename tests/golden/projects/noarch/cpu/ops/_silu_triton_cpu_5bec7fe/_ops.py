@@ -1,0 +1,10 @@
+"""The ops of this kernel: `ops.<name>` calls one, `add_op_namespace_prefix` names one in full."""
+
+import torch
+
+ops = torch.ops._silu_triton_cpu_5bec7fe
+
+
+def add_op_namespace_prefix(op_name: str) -> str:
+    """`name` -> `namespace::name`: the namespace is unique to this build."""
+    return f"_silu_triton_cpu_5bec7fe::{op_name}"
