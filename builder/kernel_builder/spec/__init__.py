@@ -1,0 +1,1 @@
+"""Stage 1, `build.toml` -> BuildSpec: `reader.load_spec` is the way in, `model` is what comes out."""
