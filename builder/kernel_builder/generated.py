@@ -38,6 +38,7 @@ def diff_project(files: FileSet, directory: Path, *, force: bool = False) -> tup
     A file that we wrote and nobody touched since may be replaced or removed; so may any that is replaced when
     `force` is set. Raises `BadInputError` with every file that is in the way.
     """
+    _check_directory(directory)
     known = _load_manifest(directory)
     changes = []
     problems = []
@@ -89,6 +90,12 @@ def write_project(files: FileSet, directory: Path, *, force: bool = False) -> tu
     if _read(directory / _MANIFEST) != text.encode():
         (directory / _MANIFEST).write_text(text, encoding="utf-8")
     return changes
+
+
+def _check_directory(directory: Path) -> None:
+    standing = next((place for place in (directory, *directory.absolute().parents) if place.exists()), directory)
+    if not standing.is_dir():
+        raise BadInputError(Problem(f"`{standing}` is not a directory", hint="generate elsewhere with `--output`"))
 
 
 def _load_manifest(directory: Path) -> Mapping[str, str]:

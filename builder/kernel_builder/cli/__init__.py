@@ -22,6 +22,7 @@ from kernel_builder.cli.console import Console
 from kernel_builder.errors import BadInputError, BuilderError, ExitCode, Problem
 
 PROGRAM = "kernel-builder"
+_COMPLETION_VARIABLE = "_KERNEL_BUILDER_COMPLETE"
 
 
 COMMANDS = ("check", "plan", "generate", "build", "audit", "test", "clean", "doctor", "completion")
@@ -80,11 +81,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for number in _termination_signals():
             signal.signal(number, _raise_terminated)
-        code = commands.main(arguments, prog_name=PROGRAM, obj=console, standalone_mode=False)
+        code = _run(arguments, console)
         sys.stdout.flush()
         return int(code or ExitCode.OK)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the boundary: `_end` tells every one of them
         return _end(console, error, arguments)
+
+
+def _run(arguments: Sequence[str], console: Console) -> int | None:
+    if _COMPLETION_VARIABLE in os.environ:
+        commands.main(prog_name=PROGRAM)
+    # Not `commands.main`, which has an opinion of its own on exceptions and readers that leave.
+    try:
+        with commands.make_context(PROGRAM, list(arguments), obj=console) as context:
+            code: int | None = commands.invoke(context)
+    except click.exceptions.Exit as end:  # after `--help` and `--version`
+        return end.exit_code
+    return code
 
 
 def _end(console: Console, error: BaseException, arguments: Sequence[str]) -> ExitCode:

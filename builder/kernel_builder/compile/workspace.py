@@ -80,9 +80,9 @@ def open_workspace(directory: Path, listener: Listener) -> Iterator[Workspace]:
 
 
 def is_work_dir(directory: Path) -> bool:
-    """Whether a directory carries our mark, so that it may be removed."""
+    """Whether a directory carries our mark, so that it may be removed; other programs' caches have the same tag."""
     try:
-        return (directory / _CACHE_TAG).read_text(encoding="utf-8", errors="replace").startswith(_CACHE_SIGNATURE)
+        return (directory / _CACHE_TAG).read_text(encoding="utf-8", errors="replace") == _TAG_TEXT
     except OSError:
         return False
 
