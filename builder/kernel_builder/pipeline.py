@@ -12,16 +12,16 @@ from pathlib import Path
 from kernel_builder.artifact.load import load_artifact
 from kernel_builder.artifact.model import Artifact
 from kernel_builder.artifact.pack import list_stale, open_staging, pack_artifact, place_artifact
-from kernel_builder.artifact.provenance import SourceState, probe_source
-from kernel_builder.artifact.record import describe_artifact
-from kernel_builder.audit import audit_artifact
-from kernel_builder.audit.report import AuditReport, Severity
+from kernel_builder.artifact.provenance import probe_source
+from kernel_builder.artifact.record import PLATFORM_POLICY, describe_artifact
+from kernel_builder.audit import AuditReport, Policy, Severity, audit_artifact
+from kernel_builder.audit.policy import DEFAULT_POLICY
 from kernel_builder.backend import FACTS, Backend
 from kernel_builder.compile import CompiledTree, Workspace, compile_project, open_workspace
 from kernel_builder.compile.workspace import work_dir_of
 from kernel_builder.errors import AuditError, BadInputError, CompileError, Location, Problem
 from kernel_builder.inputs import BuildInputs, probe_inputs
-from kernel_builder.plan import BuildPlan, Exclusion, Selector, VariantPlan, plan_build
+from kernel_builder.plan import BuildPlan, Exclusion, Selector, plan_build
 from kernel_builder.progress import Listener, ignore_progress, step
 from kernel_builder.render.fileset import FileSet
 from kernel_builder.render.project import render_project
@@ -82,7 +82,15 @@ class BuildResult:
             if finding.severity is Severity.ERROR
         ]
         if problems:
+            if self._fails_only_on_portability():
+                last = problems[-1]
+                local = "`--policy local` accepts what runs on this machine only"
+                problems[-1] = replace(last, hint=local if last.hint is None else f"{last.hint}; {local}")
             raise AuditError(problems)
+
+    def _fails_only_on_portability(self) -> bool:
+        errors = [f for outcome in self.outcomes for f in outcome.report.findings if f.severity is Severity.ERROR]
+        return all(finding.rule == "symbol-versions" for finding in errors)
 
 
 def plan_project(project: Path, *, torch: Path | None = None) -> PlannedProject:
@@ -106,14 +114,16 @@ def build_project(
     output: Path | None = None,
     work_dir: Path | None = None,
     jobs: int | None = None,
+    policy: Policy | None = None,
     keep_failed: bool = False,
     listener: Listener = ignore_progress,
 ) -> BuildResult:
     """Build, pack and audit the selected variants; those that pass the audit are placed in the output.
 
-    output: by default `build` in the project. work_dir: by default `.kernel-builder` in the project. keep_failed:
-    keep an artifact that failed its audit in the work directory. An artifact that failed never takes the place of an
-    older one; `BuildResult.demand_passed` turns failures into an error.
+    output: by default `build` in the project. work_dir: by default `.kernel-builder` in the project. policy: what the
+    audit holds artifacts to, by default what the Hub wants. keep_failed: keep an artifact that failed its audit in the
+    work directory. An artifact that failed never takes the place of an older one; `BuildResult.demand_passed` turns
+    failures into an error.
     Raises `NothingSelectedError`, `ToolchainMissingError`, `CompileError` or `BadInputError`.
     """
     plan = (selector or Selector()).select(_leave_uncompiled(planned.plan))
@@ -136,9 +146,19 @@ def build_project(
             for variant in plan.variants:
                 name = f"{variant.kernel_name} {variant.variant}"
                 with step(listener, f"pack {name}"):
-                    artifact = _pack(planned, variant, trees[variant.backend], source, staging)
+                    metadata = describe_artifact(
+                        planned.spec,
+                        variant,
+                        planned.inputs,
+                        planned.toolchain,
+                        source=source,
+                        flags=trees[variant.backend].flags.get(variant.unique_id, ()),
+                        platform_policy=PLATFORM_POLICY if policy is None or policy.name == DEFAULT_POLICY else None,
+                    )
+                    tree = trees[variant.backend].directory(variant)
+                    artifact = pack_artifact(tree, variant.variant, metadata, staging)
                 with step(listener, f"audit {name}"):
-                    report = audit_artifact(artifact)
+                    report = audit_artifact(artifact, policy=policy)
                 outcomes.append(_settle(artifact, report, planned, output, workspace, keep_failed=keep_failed))
     return BuildResult(tuple(outcomes), trees, plan.excluded, _find_stale(output, planned))
 
@@ -157,14 +177,6 @@ def _leave_uncompiled(plan: BuildPlan) -> BuildPlan:
         if FACTS[backend].is_compiled
     ]
     return replace(plan, variants=compiled, excluded=(*plan.excluded, *excluded))
-
-
-def _pack(
-    planned: PlannedProject, variant: VariantPlan, tree: CompiledTree, source: SourceState | None, staging: Path
-) -> Artifact:
-    flags = (tree.flags or {}).get(variant.unique_id, ())
-    metadata = describe_artifact(planned.spec, variant, planned.inputs, planned.toolchain, source=source, flags=flags)
-    return pack_artifact(tree.directory(variant), variant.variant, metadata, staging)
 
 
 def _settle(

@@ -100,8 +100,8 @@ class Fields:
         return dict(self._table[key])
 
     def take_optional_tables(self, key: str) -> tuple[Fields, ...]:
-        """A list of objects, empty when there is none."""
-        value = self._take(key) if self._has(key) else []
+        """A list of objects, empty when there is none; the loader takes no null here."""
+        value = self._table.get(key, [])
         if not isinstance(value, list):
             raise self._wrong(key, "a list of objects", value)
         return tuple(Fields(item, f"{self._join(key)}[{position}]") for position, item in enumerate(value))

@@ -27,11 +27,13 @@ def describe_artifact(
     *,
     source: SourceState | None,
     flags: tuple[str, ...] = (),
+    platform_policy: str | None = PLATFORM_POLICY,
 ) -> Metadata:
     """Make the metadata of one artifact, without the digest, which only its files can give.
 
-    source: the git state of the project. flags: the compiler flags of the variant's sources. No clock, no host name
-    and no path goes in, so that equal inputs give equal bytes.
+    source: the git state of the project. flags: the compiler flags of the variant's sources. platform_policy: what the
+    audit holds a compiled Linux artifact to. No clock, no host name and no path goes in, so that equal inputs give
+    equal bytes.
     """
     general = spec.general
     kernel_depends = _list_kernel_depends(general, variant.backend)
@@ -48,7 +50,7 @@ def describe_artifact(
         upstream=general.upstream,
         source=general.source,
         provenance=Provenance(__version__, probe_builder(), None if source is None else source.state),
-        record=_make_record(variant, inputs, toolchain, source, flags),
+        record=_make_record(variant, inputs, toolchain, source, flags, platform_policy),
     )
 
 
@@ -68,6 +70,7 @@ def _make_record(
     toolchain: Toolchain,
     source: SourceState | None,
     flags: tuple[str, ...],
+    platform_policy: str | None,
 ) -> BuildRecord:
     record = BuildRecord(
         variant=str(variant.variant),
@@ -87,5 +90,5 @@ def _make_record(
         compiler=None if cxx is None else f"{cxx.name} {cxx.version}",
         flags=flags,
         torch=toolchain.torch.version if uses_torch and toolchain.torch is not None else None,
-        platform_policy=PLATFORM_POLICY if variant.variant.host.os == "linux" else None,
+        platform_policy=platform_policy if variant.variant.host.os == "linux" else None,
     )

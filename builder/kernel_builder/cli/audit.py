@@ -10,9 +10,8 @@ import click
 from kernel_builder.artifact.load import is_variant_name, list_variant_directories
 from kernel_builder.artifact.model import METADATA_FILE
 from kernel_builder.audit import AuditReport, Severity, audit_directory, load_policy
-from kernel_builder.audit.policy import DEFAULT_POLICY
 from kernel_builder.cli.console import Console
-from kernel_builder.cli.options import json_option, pass_console, talk_options
+from kernel_builder.cli.options import json_option, pass_console, policy_option, talk_options
 from kernel_builder.errors import BadInputError, ExitCode, Problem
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
@@ -20,7 +19,7 @@ _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE
 
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
-@click.option("--policy", default=DEFAULT_POLICY, metavar="NAME|FILE", show_default=True, help="What to hold them to.")
+@policy_option
 @click.option("--no-import", is_flag=True, help="Read the files only; do not import them in a process of their own.")
 @json_option
 @talk_options

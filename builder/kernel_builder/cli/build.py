@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from kernel_builder.audit import Severity
+from kernel_builder.audit import Severity, load_policy
 from kernel_builder.cli.console import Console, error_as_json
 from kernel_builder.cli.loading import list_loading_lines
 from kernel_builder.cli.options import (
@@ -15,6 +15,7 @@ from kernel_builder.cli.options import (
     json_option,
     output_option,
     pass_console,
+    policy_option,
     project_argument,
     selector_options,
     talk_options,
@@ -46,6 +47,7 @@ _SLOWEST = 10
     help="Compilers at once.  [default: as many as cores and memory allow]",
 )
 @torch_option
+@policy_option
 @click.option("--keep-failed", is_flag=True, help="Keep an artifact that failed its audit in the work directory.")
 @click.option("-L", "--print-build-logs", is_flag=True, hidden=True, help="The same as --verbose.")
 @dry_run_option
@@ -60,6 +62,7 @@ def build(  # noqa: PLR0917 - click passes by name
     work_dir: Path | None,
     jobs: int | None,
     torch: Path | None,
+    policy: str,
     *,
     keep_failed: bool,
     print_build_logs: bool,
@@ -76,6 +79,7 @@ def build(  # noqa: PLR0917 - click passes by name
     if dry_run:
         _show_intent(console, planned, selector)
         return
+    rules = load_policy(policy)
     with show_progress(console) as listener:
         result = build_project(
             planned,
@@ -83,6 +87,7 @@ def build(  # noqa: PLR0917 - click passes by name
             output=output,
             work_dir=work_dir,
             jobs=jobs,
+            policy=rules,
             keep_failed=keep_failed,
             listener=listener,
         )

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from kernel_builder.audit.policy import DEFAULT_POLICY
 from kernel_builder.backend import Backend
 from kernel_builder.cli.console import Console
 from kernel_builder.plan import Selector
@@ -100,3 +101,11 @@ work_dir_option = click.option(
 )
 
 dry_run_option = click.option("-n", "--dry-run", is_flag=True, help="Show what would be done, and change nothing.")
+
+policy_option = click.option(
+    "--policy",
+    default=DEFAULT_POLICY,
+    metavar="NAME|FILE",
+    show_default=True,
+    help="What artifacts are held to: `hub`, `local`, or a policy file.",
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kernel_builder.plan import VariantPlan
@@ -29,7 +29,7 @@ class CompiledTree:
     log: Path
     seconds: float
     timings: tuple[FileTiming, ...] = ()
-    flags: Mapping[str, tuple[str, ...]] | None = None
+    flags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def directory(self, variant: VariantPlan) -> Path:
         """Where the files of one variant lie."""
