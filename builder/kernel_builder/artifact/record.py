@@ -35,6 +35,11 @@ def describe_artifact(
     audit holds a compiled Linux artifact to. No clock, no host name and no path goes in, so that equal inputs give
     equal bytes.
     """
+    record = _record_sources(variant, inputs, source)
+    if isinstance(variant.variant, ArchVariant):
+        is_linux = variant.variant.host.os == "linux"
+        record = _record_tools(record, variant.variant, toolchain)
+        record = replace(record, flags=flags, platform_policy=platform_policy if is_linux else None)
     general = spec.general
     kernel_depends = _list_kernel_depends(general, variant.backend)
     return Metadata(
@@ -50,7 +55,7 @@ def describe_artifact(
         upstream=general.upstream,
         source=general.source,
         provenance=Provenance(__version__, probe_builder(), None if source is None else source.state),
-        record=_make_record(variant, inputs, toolchain, source, flags, platform_policy),
+        record=record,
     )
 
 
@@ -64,15 +69,8 @@ def _list_kernel_depends(general: General, backend: Backend) -> tuple[KernelDepe
     return tuple(dict.fromkeys((*general.kernel_depends, *(() if own is None else own.kernel_depends))))
 
 
-def _make_record(
-    variant: VariantPlan,
-    inputs: BuildInputs,
-    toolchain: Toolchain,
-    source: SourceState | None,
-    flags: tuple[str, ...],
-    platform_policy: str | None,
-) -> BuildRecord:
-    record = BuildRecord(
+def _record_sources(variant: VariantPlan, inputs: BuildInputs, source: SourceState | None) -> BuildRecord:
+    return BuildRecord(
         variant=str(variant.variant),
         builder_version=__version__,
         inputs=inputs.digest,
@@ -81,14 +79,12 @@ def _make_record(
         source_tree=None if source is None else source.tree,
         source_dirty=None if source is None else source.state.dirty,
     )
-    if not isinstance(variant.variant, ArchVariant):
-        return record
-    cxx = toolchain.cxx
-    uses_torch = not isinstance(variant.variant.abi, TvmFfiAbi)
+
+
+def _record_tools(record: BuildRecord, variant: ArchVariant, toolchain: Toolchain) -> BuildRecord:
+    cxx, torch = toolchain.cxx, toolchain.torch
     return replace(
         record,
         compiler=None if cxx is None else f"{cxx.name} {cxx.version}",
-        flags=flags,
-        torch=toolchain.torch.version if uses_torch and toolchain.torch is not None else None,
-        platform_policy=platform_policy if variant.variant.host.os == "linux" else None,
+        torch=None if torch is None or isinstance(variant.abi, TvmFfiAbi) else torch.version,
     )
