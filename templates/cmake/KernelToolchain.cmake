@@ -8,6 +8,10 @@ function(kernel_check_host planned)
     message(FATAL_ERROR "KERNEL_PROJECT_DIR is `${KERNEL_PROJECT_DIR}`, not the absolute path of a kernel project.\n"
       "Configure with -DKERNEL_PROJECT_DIR=<the directory of build.toml>.")
   endif()
+  if("${KERNEL_PROJECT_DIR};${CMAKE_BINARY_DIR}" MATCHES "[[]|[]]|;.*;")
+    message(FATAL_ERROR "CMake cannot work in a directory with `;`, `[` or `]` in its path: `${KERNEL_PROJECT_DIR}`.\n"
+      "Rename or move it.")
+  endif()
   string(TOLOWER "${CMAKE_SYSTEM_NAME}" os)
   set(machine "${CMAKE_SYSTEM_PROCESSOR}")
   if(machine STREQUAL "arm64")

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
+from kernel_builder.errors import BadInputError, Location, Problem
 from kernel_builder.plan import VariantPlan
 from kernel_builder.plan.describe import language_of
+from kernel_builder.render.quoting import quote_path
 from kernel_builder.spec.model import (
     BuildSpec,
     Component,
@@ -31,6 +33,21 @@ _LIBRARIES = {
     Dependency.METAL_CPP: ("metal_cpp", ""),
 }
 _BINDING = "binding"
+
+
+def check_paths(spec: BuildSpec) -> None:
+    """Raise `BadInputError` for every path that CMake cannot carry."""
+    parts = [part for part in (spec.framework, *spec.components) if not isinstance(part, TorchNoarchFramework)]
+    paths = {path for part in parts for path in (*part.src, *part.include)}
+    problems = []
+    for path in sorted(paths):
+        try:
+            quote_path(path)
+        except ValueError:
+            message = f"the path `{path}` contains `;`, `[`, `]` or `$<`, which have a meaning of their own in CMake"
+            problems.append(Problem(message, Location("build.toml"), hint="rename the file or the directory"))
+    if problems:
+        raise BadInputError(problems)
 
 
 def list_libraries(variant: VariantPlan) -> list[dict[str, str]]:

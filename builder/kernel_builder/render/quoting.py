@@ -98,6 +98,6 @@ def _escape_cmake(value: str) -> str:
 
 
 def _check_element(value: str) -> str:
-    if any(character in value for character in _SPLITS_LISTS) or "$<" in value:
+    if any(character in value for character in _SPLITS_LISTS) or "$<" in value or value.endswith("\\"):
         raise ValueError(f"CMake cannot keep `{value}` in a list: rename it without `;`, `[`, `]` and `$<`")
     return value
