@@ -1,0 +1,55 @@
+"""Specs and environments that the tests of planning begin with."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+from kernel_builder.backend import Backend
+from kernel_builder.host import HostPlatform
+from kernel_builder.plan import BuildEnvironment
+from kernel_builder.spec.model import BackendGeneral, BuildSpec, Component, Face, Framework, General, TorchFramework
+from kernel_builder.version import MinorVersion
+
+LINUX = HostPlatform("x86_64", "linux")
+MAC = HostPlatform("aarch64", "darwin")
+DIGEST = "f" * 64
+BINDING = (PurePosixPath("torch-ext/torch_binding.cpp"),)
+
+
+def make_environment(
+    *,
+    host: HostPlatform = LINUX,
+    torch: str | None = "2.13",
+    tvm_ffi: str | None = None,
+    torch_backends: frozenset[Backend] | None = None,
+    **toolkits: str,
+) -> BuildEnvironment:
+    return BuildEnvironment(
+        host=host,
+        torch=None if torch is None else MinorVersion.parse(torch),
+        toolkits={Backend(name): MinorVersion.parse(version) for name, version in toolkits.items()},
+        torch_backends=torch_backends,
+        tvm_ffi=None if tvm_ffi is None else MinorVersion.parse(tvm_ffi),
+    )
+
+
+def make_component(name: str, backend: Backend, **values: object) -> Component:
+    source = PurePosixPath(name, "source.cpp")
+    return Component(name=name, backend=backend, depends=(), src=(source,), **values)  # type: ignore[arg-type]  # tests
+
+
+def make_spec(
+    *backends: Backend,
+    framework: Framework | None = None,
+    components: tuple[Component, ...] = (),
+    faces: tuple[str, ...] = (),
+    per_backend: dict[Backend, BackendGeneral] | None = None,
+) -> BuildSpec:
+    return BuildSpec(
+        root=Path("project"),
+        edition=5,
+        general=General("relu-x", 1, "Apache-2.0", backends, per_backend=per_backend or {}),
+        framework=TorchFramework(src=BINDING) if framework is None else framework,
+        components=components,
+        faces=tuple(Face(name) for name in faces),
+    )
