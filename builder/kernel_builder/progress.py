@@ -27,7 +27,7 @@ class StepFinished:
 
 @dataclass(frozen=True, slots=True)
 class FileStarted:
-    """Ninja reports edge `index` of `total`; `description` is its own words, such as `Building CXX object ...`."""
+    """Step `index` of `total` of a compilation; `description` is the source, or ninja's own words for the rest."""
 
     step: str
     index: int

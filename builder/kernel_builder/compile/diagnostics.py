@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kernel_builder.errors import CompileError, Location, Problem
 
+_QUOTES = str.maketrans("‘’", "``")  # noqa: RUF001 - the marks that compilers put around names
 _MOST_PROBLEMS = 3
 _TAIL = 15
 _EXCERPT = re.compile(r"\s*\d* \|")
@@ -107,7 +108,7 @@ def _take_paragraph(lines: Sequence[str], start: int) -> Iterator[str]:
 
 
 def _to_problem(diagnostic: _Diagnostic, what: str, project: Path) -> Problem:
-    text = "\n".join([diagnostic.text, *(f"  {line}" for line in diagnostic.excerpt)])
+    text = "\n".join([diagnostic.text.translate(_QUOTES), *(f"  {line}" for line in diagnostic.excerpt)])
     if diagnostic.file is None:
         return Problem(f"building for {what} failed: {text}")
     return Problem(

@@ -26,6 +26,14 @@ def parse_progress(line: str) -> tuple[int, int, str] | None:
     return None if match is None else (int(match[1]), int(match[2]), match[3])
 
 
+def name_step(description: str, sources: Iterable[PurePosixPath]) -> str:
+    """What a step is about: the source that it compiles, as the author names it, else ninja's own words."""
+    output = description.rpartition(" ")[2]
+    return (
+        description if _OBJECT.search(output) is None else _name_output(output, _longest_first(sources)) or description
+    )
+
+
 def load_steps(build_dir: Path) -> Steps:
     """Every output in `.ninja_log` with the fields of its last line; empty before the first build."""
     try:
@@ -38,7 +46,7 @@ def load_steps(build_dir: Path) -> Steps:
 
 def list_timings(before: Steps, after: Steps, sources: Iterable[PurePosixPath]) -> tuple[FileTiming, ...]:
     """The steps that were run between two readings of the log, longest first."""
-    known = sorted((str(source) for source in sources), key=len, reverse=True)
+    known = _longest_first(sources)
     made: dict[str, float] = {}
     for output, row in after.items():
         if before.get(output) != row and row[0].isdigit() and row[1].isdigit():
@@ -78,6 +86,10 @@ def _strip_paths(words: list[str], source: str) -> tuple[str, ...]:
         elif word.startswith("-") and word not in _FLAGS_ALONE and not _PATH_FLAGS.match(word) and source not in word:
             kept.append(word)
     return tuple(kept)
+
+
+def _longest_first(sources: Iterable[PurePosixPath]) -> list[str]:
+    return sorted((str(source) for source in sources), key=len, reverse=True)
 
 
 def _name_output(output: str, known: list[str]) -> str | None:

@@ -7,16 +7,15 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from build import BuildBackendException, BuildException, ProjectBuilder
-
 from kernel_builder import process
 from kernel_builder.backend import Backend
 from kernel_builder.compile.diagnostics import explain_failure
 from kernel_builder.compile.model import CompiledTree
-from kernel_builder.compile.ninja import list_timings, load_flags, load_steps, parse_progress
+from kernel_builder.compile.ninja import list_timings, load_flags, load_steps, name_step, parse_progress
 from kernel_builder.compile.unpack import unpack_wheel
 from kernel_builder.compile.workspace import Workspace
 from kernel_builder.errors import BuilderError, Problem, ToolchainMissingError
@@ -65,10 +64,15 @@ def compile_project(
     _drop_other_builds(build_dir, plan, toolchain)
     fileset.write_to(workspace.project_dir(backend))
     before = load_steps(build_dir)
+    sources = _list_sources(plan)
     name = f"compile {backend}" if is_compiled else f"collect {backend}"
+
+    def tell(index: int, total: int, description: str) -> None:
+        listener(FileStarted(name, index, total, name_step(description, sources)))
+
     with step(listener, name):
         env = _make_environment(toolchain, _count_jobs(jobs))
-        runner = _Runner(name, env, log, workspace.lock, listener)
+        runner = _Runner(env, log, workspace.lock, tell)
         wheel = _build_wheel(plan, backend, workspace, runner, _make_settings(plan, toolchain, build_dir))
     tree = workspace.tree_dir(backend)
     unpack_wheel(wheel, tree)
@@ -76,7 +80,7 @@ def compile_project(
         root=tree,
         log=log,
         seconds=time.monotonic() - started,
-        timings=list_timings(before, load_steps(build_dir), _list_sources(plan)),
+        timings=list_timings(before, load_steps(build_dir), sources),
         flags=load_flags(build_dir, (variant.unique_id for variant in plan.variants)),
     )
 
@@ -88,13 +92,12 @@ class _HookFailedError(Exception):
 class _Runner:
     """Runs the build backend's hooks for `ProjectBuilder`: logs every line and turns ninja's into events."""
 
-    def __init__(self, name: str, env: Mapping[str, str], log: Path, lock: int, listener: Listener) -> None:
+    def __init__(self, env: Mapping[str, str], log: Path, lock: int, tell: Callable[[int, int, str], None]) -> None:
         self.lines: list[str] = []
-        self._name = name
         self._env = env
         self._log = log
         self._lock = lock
-        self._listener = listener
+        self._tell = tell
 
     def __call__(
         self, cmd: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None
@@ -106,7 +109,7 @@ class _Runner:
                 self.lines.append(line)
                 progress = parse_progress(line)
                 if progress is not None:
-                    self._listener(FileStarted(self._name, *progress))
+                    self._tell(*progress)
 
             completed = process.run(
                 cmd,
