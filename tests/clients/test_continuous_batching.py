@@ -1,0 +1,74 @@
+"""Continuous batching: requests of different lengths share one row, and their keys one paged cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import ContinuousBatchingConfig, GenerationConfig
+
+from tests.clients.repositories import FLASH, FLASH_3, SINKS
+from tests.clients.tiny_models import build_model, draw_tokens, eager_model
+
+LENGTHS = (12, 1, 20, 5, 9)
+NEW_TOKENS = 12
+
+
+def _prompts() -> list[list[int]]:
+    return [draw_tokens(1, length, seed=length)[0].tolist() for length in LENGTHS]
+
+
+def _settings(**changes: Any) -> GenerationConfig:
+    return GenerationConfig(
+        max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=-1, pad_token_id=0, bos_token_id=1, **changes
+    )
+
+
+def _generate_batch(model: Any, **settings: Any) -> list[list[int]]:
+    results = model.generate_batch(
+        inputs=_prompts(),
+        generation_config=_settings(),
+        continuous_batching_config=ContinuousBatchingConfig(**{"num_blocks": 64, "max_batch_tokens": 48, **settings}),
+        progress_bar=False,
+    )
+    answers = sorted(results.values(), key=lambda result: LENGTHS.index(len(result.prompt_ids)))
+    assert [answer.error for answer in answers] == [None] * len(LENGTHS)
+    return [answer.generated_tokens for answer in answers]
+
+
+def _expected(family: str) -> list[list[int]]:
+    model = eager_model(family)
+    return [
+        model.generate(torch.tensor([prompt]), generation_config=_settings())[0, len(prompt) :].tolist()
+        for prompt in _prompts()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("family", "name"), [*((family, FLASH) for family in ("llama", "mistral", "gemma2", "qwen3")), ("gpt_oss", FLASH_3)]
+)
+def test_tokens_equal_one_request_at_a_time(family: str, name: str) -> None:
+    model = build_model(family, name)
+    assert _generate_batch(model) == _expected(family)
+
+
+@pytest.mark.parametrize(("family", "name"), [("mistral", FLASH), ("gpt_oss", FLASH_3)])
+def test_a_prompt_cut_over_several_batches(family: str, name: str) -> None:
+    """With room for few tokens in a batch, a prompt meets its own beginning again as cached keys."""
+    assert _generate_batch(build_model(family, name), page_size=16, max_batch_tokens=8) == _expected(family)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_oss"])
+def test_a_name_without_flash_is_switched(family: str) -> None:
+    """By itself transformers then asks for `flash_attention_3`, and LOCAL_KERNELS leads that to the kernel."""
+    model = build_model(family, SINKS)
+    names = []
+    model.register_forward_pre_hook(lambda *_: names.append(model.config._attn_implementation))
+    assert _generate_batch(model) == _expected(family)
+    assert set(names) == {FLASH_3}
+
+
+def test_a_name_without_flash_is_refused_when_it_may_not_be_switched() -> None:
+    with pytest.raises(ValueError, match=f"Implementation {SINKS} is not supported for continuous batching"):
+        _generate_batch(build_model("llama", SINKS), auto_switch_to_flash=False)
