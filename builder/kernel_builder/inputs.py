@@ -36,8 +36,12 @@ class BuildInputs:
         return _digest_files(
             (path, content)
             for path, content in self.files.items()
-            if path in wanted or any(path.is_relative_to(directory) for directory in component.include)
+            if path in wanted or (path.suffix in _HEADER_SUFFIXES and _is_below(path, component.include))
         )
+
+
+def _is_below(path: PurePosixPath, directories: Iterable[PurePosixPath]) -> bool:
+    return any(path.is_relative_to(directory) for directory in directories)
 
 
 def probe_inputs(spec: BuildSpec) -> BuildInputs:
