@@ -24,6 +24,12 @@ class Fields:
             raise MalformedError(f"{self._name()} must be an object, got {_show(value)}")
         self._table: dict[str, Any] = value
 
+    def refuse_others(self, known: AbstractSet[str]) -> None:
+        """Refuse an object with any other key than these."""
+        others = sorted(self._table.keys() - known)
+        if others:
+            raise MalformedError(f"`{self._join(others[0])}` is not a key that the loader knows")
+
     def take_text(self, key: str, pattern: re.Pattern[str] | None = None) -> str:
         """A string, matching the whole pattern."""
         value = self._take(key)

@@ -10,7 +10,9 @@ from typing import Any
 from kernel_builder.artifact.fields import Fields, MalformedError
 from kernel_builder.artifact.model import BuildRecord, Digest, GitState, Metadata, Provenance
 from kernel_builder.backend import Backend
+from kernel_builder.spec.fields import BadValueError
 from kernel_builder.spec.model import KernelDependency
+from kernel_builder.spec.names import parse_git_url
 
 VENDOR_KEY = "x-kernel-builder"
 LARGEST_METADATA = 8 << 20
@@ -60,8 +62,8 @@ def parse_metadata(text: bytes) -> Metadata:
         python_depends=fields.take_texts("python-depends"),
         kernel_depends=tuple(_parse_dependency(item) for item in fields.take_optional_tables("kernel-depends")),
         kernels_minver=fields.take_optional_text("kernels-minver", _MINVER),
-        upstream=fields.take_optional_text("upstream"),
-        source=fields.take_optional_text("source"),
+        upstream=_parse_url(fields, "upstream"),
+        source=_parse_url(fields, "source"),
         digest=_parse_digest(fields.take_optional_table("digest")),
         provenance=_parse_provenance(fields.take_optional_table("provenance")),
         record=_parse_record(fields.take_optional_table(VENDOR_KEY)),
@@ -111,7 +113,16 @@ def _format_dependency(depend: KernelDependency) -> dict[str, Any]:
     return _without_none({"repo-id": depend.repo_id, "version": depend.version, "revision": depend.revision})
 
 
+def _parse_url(fields: Fields, key: str) -> str | None:
+    text = fields.take_optional_text(key)
+    try:
+        return None if text is None else parse_git_url(text)
+    except BadValueError as error:
+        raise MalformedError(f"`{key}` {error}") from error
+
+
 def _parse_dependency(fields: Fields) -> KernelDependency:
+    fields.refuse_others({"repo-id", "version", "revision"})
     depend = KernelDependency(
         fields.take_text("repo-id"), fields.take_optional_count("version"), fields.take_optional_text("revision")
     )
