@@ -15,6 +15,7 @@ _PROJECT_DIR = "${KERNEL_PROJECT_DIR}"
 _SPLITS_LISTS = ";[]"
 _CMAKE_ESCAPES = {"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _GENEX_ESCAPES = {"$<": "$<1:$><", ">": "$<ANGLE-R>", ",": "$<COMMA>"}
+_SHELL_OPERATORS = frozenset({"<", ">", "<<", ">>", "|", "||", "&&", "&", "1>", "2>", "2>&1", "1>&2"})
 _SHELL_SPECIAL = re.compile(r"([\\\"'\s])")
 
 
@@ -38,7 +39,12 @@ def quote_arguments(values: Iterable[str]) -> Quoted:
 
 
 def quote_path(path: PurePosixPath) -> Quoted:
-    """A CMake argument: a file of the kernel project, wherever that lies when the generated project is configured."""
+    """A CMake argument: a file of the kernel project, wherever that lies when the generated project is configured.
+
+    Raises `ValueError` for a path that CMake or ninja takes for several.
+    """
+    if "|" in path.as_posix():
+        raise ValueError(f"ninja cannot carry `{path}`: rename it without `|`")
     text = _escape_cmake(_check_element(path.as_posix()))
     return Quoted(f'"{_PROJECT_DIR}"' if text == "." else f'"{_PROJECT_DIR}/{text}"')
 
@@ -55,7 +61,13 @@ def quote_flags(flags: Iterable[str]) -> Quoted:
     splits what follows `SHELL:` like a shell does (so that it neither drops a repeated flag nor tears `-Xptxas -v`
     apart), before that splits lists at `;`, before that evaluates generator expressions, and before all evaluates the
     argument itself. The option is meant to stand inside a generator expression for one language.
+
+    Raises `ValueError` for a flag that is an operator of the shell: CMake hands these on for what they are.
     """
+    flags = tuple(flags)
+    for flag in flags:
+        if flag in _SHELL_OPERATORS:
+            raise ValueError(f"`{flag}` is an operator of the shell, not a flag")
     words = " ".join(_SHELL_SPECIAL.sub(r"\\\1", flag) for flag in flags)
     listed = words.replace(";", "\\;")
     evaluated = re.sub(r"\$<|[>,]", lambda match: _GENEX_ESCAPES[match[0]], listed)

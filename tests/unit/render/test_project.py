@@ -90,6 +90,16 @@ def test_paths_that_cmake_cannot_carry_are_refused_together() -> None:
     assert "hint: rename the file or the directory" in str(caught.value)
 
 
+def test_operators_of_the_shell_are_no_flags() -> None:
+    flags = ("-O2", ">", "out", "2>&1", "-DA=>")
+    with pytest.raises(BadInputError) as caught:
+        render(Component("a", Backend.CPU, (), (PurePosixPath("a.cpp"),), cxx_flags=flags))
+    assert [problem.message for problem in caught.value.problems] == [
+        "`2>&1` is an operator of the shell, not a flag",
+        "`>` is an operator of the shell, not a flag",
+    ]
+
+
 def test_a_backend_that_is_not_planned_is_not_rendered() -> None:
     plan = plan_build(make_spec(Backend.CPU), make_environment(), DIGEST)
     with pytest.raises(ValueError, match="no variant for `cuda`"):

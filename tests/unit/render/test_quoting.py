@@ -37,6 +37,11 @@ def test_an_element_that_a_list_would_change_is_refused(element: str) -> None:
         quote_path(PurePosixPath(element))
 
 
+def test_a_path_that_ninja_would_split_is_refused() -> None:
+    with pytest.raises(ValueError, match="ninja"):
+        quote_path(PurePosixPath("a|b"))
+
+
 def test_a_path_begins_at_the_kernel_project() -> None:
     assert quote_path(PurePosixPath("src/$a b.cpp")) == '"${KERNEL_PROJECT_DIR}/src/\\$a b.cpp"'
     assert quote_path(PurePosixPath()) == '"${KERNEL_PROJECT_DIR}"'

@@ -1,0 +1,292 @@
+"""Generated projects through the real CMake, compiler and torch, without the rest of the builder."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import pytest
+import torch
+from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerNeedSection
+
+from kernel_builder.backend import Backend
+from kernel_builder.host import probe_host
+from kernel_builder.plan import BuildEnvironment, plan_build
+from kernel_builder.render import render_project
+from kernel_builder.spec.model import BuildSpec, Component, Dependency, Face, Framework, General, TorchFramework
+from kernel_builder.spec.model import TorchNoarchFramework as Noarch
+from kernel_builder.toolchain import probe_pip_tool
+from kernel_builder.version import MinorVersion
+
+TORCH = MinorVersion.parse_release(torch.__version__)
+SDK = Path(torch.__file__).parent
+P = PurePosixPath
+
+CLASSIC_BINDING = """
+#include "registration.h"
+#include <torch/library.h>
+double power(double base, double exponent);
+TORCH_LIBRARY_EXPAND(TORCH_EXTENSION_NAME, ops) { ops.def("power(float base, float exponent) -> float"); }
+TORCH_LIBRARY_FRAGMENT_EXPAND(TORCH_EXTENSION_NAME, ops) { ops.def("two() -> float", [] { return 2.0; }); }
+TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, CompositeExplicitAutograd, ops) { ops.impl("power", &power); }
+REGISTER_EXTENSION(TORCH_EXTENSION_NAME)
+"""
+STABLE_BINDING = """
+#include <torch/csrc/stable/library.h>
+#include "registration.h"
+#if !defined(CPU_KERNEL) || Py_LIMITED_API != 0x03090000 || TORCH_TARGET_VERSION != (((0ULL + 2) << 56) | (10ULL << 48))
+#error "a macro that kernel sources test is not there"
+#endif
+double power(double base, double exponent);
+STABLE_TORCH_LIBRARY_EXPAND(TORCH_EXTENSION_NAME, ops) { ops.def("power(float base, float exponent) -> float"); }
+STABLE_TORCH_LIBRARY_FRAGMENT_EXPAND(TORCH_EXTENSION_NAME, ops) { ops.def("two(float x) -> float"); }
+STABLE_TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, CompositeExplicitAutograd, ops) {
+  ops.impl("power", TORCH_BOX(&power));
+}
+REGISTER_EXTENSION(TORCH_EXTENSION_NAME)
+"""
+# Functions whose newest version no old glibc has, and a place in the file that must not be in the library.
+POWER = """
+#include <chrono>
+#include <cmath>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <sys/stat.h>
+#include <thread>
+double power(double base, double exponent) {
+  auto result = std::make_shared<double>(0.0);
+  std::thread worker([=] { *result = std::exp(std::log(base) * exponent) + std::hypot(0.0, std::pow(0.0, 2.0)); });
+  worker.join();
+  std::mutex mutex;
+  std::condition_variable never;
+  std::unique_lock lock(mutex);
+  never.wait_for(lock, std::chrono::milliseconds(1));
+  struct stat status;
+  if (stat("/", &status) != 0) throw std::runtime_error(std::string("no root at ") + __FILE__);
+  return *result;
+}
+"""
+INIT = "from ._ops import add_op_namespace_prefix, ops\n\nWHO = __name__\n"
+LOAD = """
+import importlib.util, sys, torch
+for number, path in enumerate(sys.argv[1:]):
+    spec = importlib.util.spec_from_file_location(f"kernel_{number}", path + "/__init__.py")
+    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert abs(module.ops.power(2.0, 3.0) - 8.0) < 1e-9
+    assert module.add_op_namespace_prefix("x") == module.ops.name + "::x"
+"""
+
+
+def make_spec(root: Path, framework: Framework, *components: Component, faces: tuple[str, ...] = ()) -> BuildSpec:
+    return BuildSpec(
+        root=root,
+        edition=5,
+        general=General("power-x", 1, "Apache-2.0", (Backend.CPU,)),
+        framework=framework,
+        components=components,
+        faces=tuple(Face(name) for name in faces),
+    )
+
+
+def write_project(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
+
+
+def run_cmake(*arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+    cmake = probe_pip_tool("cmake")
+    assert cmake is not None
+    completed = subprocess.run(
+        [*cmake.argv, *map(str, arguments)], check=False, capture_output=True, text=True, encoding="utf-8"
+    )
+    assert not check or completed.returncode == 0, completed.stdout + completed.stderr
+    return completed
+
+
+@pytest.fixture
+def configure(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Render a spec and configure it in `<tmp_path>/made` and `<tmp_path>/build`."""
+
+    def run(
+        spec: BuildSpec, *, planned: MinorVersion = TORCH, check: bool = True, **defines: object
+    ) -> subprocess.CompletedProcess[str]:
+        plan = plan_build(spec, BuildEnvironment(probe_host(), planned), "0" * 64)
+        render_project(plan, Backend.CPU).write_to(tmp_path / "made")
+        ninja = probe_pip_tool("ninja")
+        assert ninja is not None
+        settings = {
+            "KERNEL_PROJECT_DIR": spec.root,
+            "KERNEL_TORCH_SDK": SDK,
+            "CMAKE_BUILD_TYPE": "Release",
+            "CMAKE_MAKE_PROGRAM": ninja.argv[0],
+            "Python_EXECUTABLE": sys.executable,
+            **defines,
+        }
+        return run_cmake(
+            "-S", tmp_path / "made", "-B", tmp_path / "build", "-G", "Ninja",
+            *(f"-D{name}={value}" for name, value in settings.items()), check=check,
+        )  # fmt: skip
+
+    return run
+
+
+def build_and_install(tmp_path: Path) -> dict[str, Path]:
+    """Kernel name -> the directory of its one variant."""
+    run_cmake("--build", tmp_path / "build", "-j", "2")
+    run_cmake("--install", tmp_path / "build", "--prefix", tmp_path / "out", "--strip")
+    return {path.parent.name: path for path in sorted((tmp_path / "out").glob("*/*"))}
+
+
+def list_compiler_calls(build: Path) -> list[list[str]]:
+    """The arguments that compilers are called with, as ninja's shell gives them."""
+    ninja = probe_pip_tool("ninja")
+    assert ninja is not None
+    listed = subprocess.run(
+        [*ninja.argv, "-C", str(build), "-t", "commands"], check=True, capture_output=True, encoding="utf-8"
+    )
+    calls = []
+    for command in listed.stdout.splitlines():
+        if " -c " in command:
+            script = f"set -- {command}\nprintf '%s\\0' \"$@\""
+            spoken = subprocess.run(["sh", "-c", script], check=True, capture_output=True, encoding="utf-8")
+            calls.append(spoken.stdout.split("\0")[:-1])
+    return calls
+
+
+def newest_glibc(library: Path) -> tuple[int, ...]:
+    with library.open("rb") as stream:
+        section = ELFFile(stream).get_section_by_name(".gnu.version_r")
+        assert isinstance(section, GNUVerNeedSection)
+        names = [auxiliary.name for _, entries in section.iter_versions() for auxiliary in entries]
+    versions = [name.removeprefix("GLIBC_") for name in names if name.startswith("GLIBC_")]
+    return max(tuple(int(number) for number in version.split(".")) for version in versions)
+
+
+def check_library(artifact: Path, *absent: Path) -> None:
+    """Loadable with glibc 2.28, and without a trace of where it was built."""
+    (library,) = artifact.glob("*.so")
+    assert library.name == f"{library.name.partition('.')[0]}.abi3.so"
+    assert newest_glibc(library) <= (2, 28)
+    content = library.read_bytes()
+    assert not [path for path in absent if str(path).encode() in content]
+
+
+def test_a_classic_project_runs_in_torch(tmp_path: Path, configure: Callable[..., object]) -> None:
+    project = tmp_path / "a project (1)"
+    write_project(
+        project,
+        {
+            "torch-ext/torch_binding.cpp": CLASSIC_BINDING,
+            "power/power.cpp": POWER,
+            "torch-ext/power_x/__init__.py": INIT,
+        },
+    )
+    component = Component("power", Backend.CPU, (Dependency.TORCH,), (P("power/power.cpp"),), cxx_flags=("-O1",))
+    configure(make_spec(project, TorchFramework(src=(P("torch-ext/torch_binding.cpp"),)), component))
+    artifact = build_and_install(tmp_path)["power-x"]
+    assert artifact.name == f"torch{TORCH.compact}-cxx11-cpu-{probe_host()}"
+    check_library(artifact, project, tmp_path, SDK)
+    subprocess.run([sys.executable, "-c", LOAD, str(artifact)], check=True)
+
+
+def test_faces_of_the_stable_abi_share_what_needs_no_torch(tmp_path: Path, configure: Callable[..., object]) -> None:
+    project = tmp_path / "project"
+    write_project(
+        project,
+        {
+            "torch-ext/torch_binding.cpp": STABLE_BINDING,
+            "torch-ext/power_x/__init__.py": INIT,
+            "torch-ext/power_x/only.py": "",
+            "torch-ext/power_x/notes.txt": "not shipped",
+            "torch-ext/other/__init__.py": INIT + "FACE = True\n",
+            "power/power.cpp": POWER,
+        },
+    )
+    framework = TorchFramework(src=(P("torch-ext/torch_binding.cpp"),), stable_abi={Backend.CPU: MinorVersion(2, 10)})
+    component = Component("power", Backend.CPU, (), (P("power/power.cpp"),))
+    configure(make_spec(project, framework, component, faces=("other",)))
+    artifacts = build_and_install(tmp_path)
+    commands = json.loads((tmp_path / "build" / "compile_commands.json").read_text(encoding="utf-8"))
+    assert sum(Path(entry["file"]).name == "power.cpp" for entry in commands) == 1
+    assert sum(Path(entry["file"]).name == "torch_binding.cpp" for entry in commands) == 2
+    for artifact in artifacts.values():
+        assert artifact.name == f"torch-stable-abi210-cpu-{probe_host()}"
+        check_library(artifact, project, tmp_path, SDK)
+    files = {kernel: sorted(path.name for path in artifact.glob("*.py")) for kernel, artifact in artifacts.items()}
+    assert files == {name: ["__init__.py", "_ops.py", "only.py"] for name in ("other", "power-x")}
+    assert "FACE" in (artifacts["other"] / "__init__.py").read_text(encoding="utf-8")
+    assert "FACE" not in (artifacts["power-x"] / "__init__.py").read_text(encoding="utf-8")
+    subprocess.run([sys.executable, "-c", LOAD, *map(str, artifacts.values())], check=True)
+
+
+def test_flags_reach_the_compiler_as_written(tmp_path: Path, configure: Callable[..., object]) -> None:
+    flags = (
+        '-DQUOTED="a b"', "-DLIST=a;b", "-DVARIABLE=${CMAKE_COMMAND}", "-DENVIRONMENT=$ENV{HOME}", "-DGENEX=$<CONFIG>",
+        "-DBACKSLASH=\\", '-DESCAPED=\\;\\"\\$', "-DHASH=#x", "-DCLOSED=) message(x", "-DBRACKET=]]", "-DNEST=[[;",
+        "-DSINGLE='x'", "-DUNICODE=é→😀", "-DSAME", "-DSAME", "-Xpreprocessor", "-DTWO", "-Xpreprocessor", "-DTHREE",
+        "SHELL:-DSHELL", "-DCOMMA=$<1:a,b>,c", "-DTICK=`x`", "-DPERCENT=%n&|<>*?!~", "SOURCES", "$", "$$", "$<",
+        "-DEND=\\",
+    )  # fmt: skip
+    names = ["plain.cpp", "ä $x #y (z).cpp", "@a@ & 'b' \"c\" %d,=.cpp", "${X}<>~.cpp"]
+    project = tmp_path / "pr oj, (é)"
+    write_project(project, {"torch-ext/power_x/__init__.py": "", **{f"src dir/{name}": "" for name in names}})
+    component = Component(
+        "odd.+-name", Backend.CPU, (), tuple(P("src dir", name) for name in names), (P("src dir"), P()), flags
+    )
+    configure(make_spec(project, TorchFramework(cxx_flags=("-Wall",)), component))
+    compiled = {words[-1]: words for words in list_compiler_calls(tmp_path / "build")}
+    for name in names:
+        argv = compiled[f"{project}/src dir/{name}"]
+        first = argv.index(flags[0])
+        assert tuple(argv[first : first + len(flags)]) == flags
+        assert {f"-I{project}/src dir", f"-I{project}", f"-I{project}/csrc"} <= set(argv)
+        assert next(index for index, word in enumerate(argv) if word.startswith("-std=")) < first
+
+
+def test_python_only_projects_are_installed_without_a_compiler(
+    tmp_path: Path, configure: Callable[..., object]
+) -> None:
+    project = tmp_path / "project"
+    write_project(project, {"torch-ext/power_x/__init__.py": INIT, "torch-ext/power_x/table.json": "{}"})
+    configure(make_spec(project, Noarch(pyext=("py", "json"))), CMAKE_CXX_COMPILER="none", CMAKE_C_COMPILER="none")
+    artifact = build_and_install(tmp_path)["power-x"]
+    assert sorted(path.name for path in artifact.iterdir()) == ["__init__.py", "_ops.py", "table.json"]
+    assert artifact.name == "torch-cpu"
+
+
+@pytest.mark.parametrize(
+    ("defines", "planned", "told"),
+    [
+        ({}, MinorVersion(2, 7), f"planned for torch 2.7, and found torch `{TORCH}`"),
+        ({"KERNEL_TORCH_SDK": "nowhere"}, TORCH, "There are no headers of torch in `nowhere`"),
+        ({"KERNEL_PROJECT_DIR": "nowhere"}, TORCH, "not the absolute path of a kernel project"),
+        (
+            {"CMAKE_SYSTEM_NAME": "Generic", "CMAKE_SYSTEM_PROCESSOR": "m68k"},
+            TORCH,
+            "and is configured for m68k-generic",
+        ),
+    ],
+)
+def test_what_was_not_planned_stops_with_a_remedy(
+    tmp_path: Path,
+    configure: Callable[..., subprocess.CompletedProcess[str]],
+    defines: dict[str, str],
+    planned: MinorVersion,
+    told: str,
+) -> None:
+    write_project(tmp_path / "project", {"torch-ext/power_x/__init__.py": "", "a.cpp": ""})
+    component = Component("a", Backend.CPU, (), (P("a.cpp"),))
+    completed = configure(
+        make_spec(tmp_path / "project", TorchFramework(), component), planned=planned, check=False, **defines
+    )
+    assert completed.returncode != 0
+    assert told in " ".join(completed.stderr.split())
