@@ -19,7 +19,14 @@ from kernel_builder.host import HostPlatform
 from kernel_builder.plan import BuildEnvironment, plan_build
 from kernel_builder.plan.archs import default_archs, intersect_cuda
 from kernel_builder.render import render_project
-from kernel_builder.render.quoting import quote_argument, quote_arguments, quote_flags, quote_python, quote_toml
+from kernel_builder.render.quoting import (
+    SHELL_OPERATORS,
+    quote_argument,
+    quote_arguments,
+    quote_flags,
+    quote_python,
+    quote_toml,
+)
 from kernel_builder.spec.model import (
     BuildSpec,
     Component,
@@ -46,7 +53,7 @@ def changes_in_list(text: str) -> bool:
 
 
 def is_flag(text: str) -> bool:
-    return text.isprintable() and bool(text.strip())
+    return text.isprintable() and bool(text.strip()) and text not in SHELL_OPERATORS
 
 
 COMPONENTS = st.builds(

@@ -15,7 +15,7 @@ _PROJECT_DIR = "${KERNEL_PROJECT_DIR}"
 _SPLITS_LISTS = ";[]"
 _CMAKE_ESCAPES = {"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _GENEX_ESCAPES = {"$<": "$<1:$><", ">": "$<ANGLE-R>", ",": "$<COMMA>"}
-_SHELL_OPERATORS = frozenset({"<", ">", "<<", ">>", "|", "||", "&&", "&", "1>", "2>", "2>&1", "1>&2"})
+SHELL_OPERATORS = frozenset({"<", ">", "<<", ">>", "|", "||", "&&", "&", "1>", "2>", "2>&1", "1>&2"})
 _SHELL_SPECIAL = re.compile(r"([\\\"'\s])")
 
 
@@ -66,7 +66,7 @@ def quote_flags(flags: Iterable[str]) -> Quoted:
     """
     flags = tuple(flags)
     for flag in flags:
-        if flag in _SHELL_OPERATORS:
+        if flag in SHELL_OPERATORS:
             raise ValueError(f"`{flag}` is an operator of the shell, not a flag")
     words = " ".join(_SHELL_SPECIAL.sub(r"\\\1", flag) for flag in flags)
     listed = words.replace(";", "\\;")
