@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+
 ROOT = Path(__file__).parents[2]
 KERNELS = ROOT / "tests" / "fixtures" / "kernels"
 SECONDS = 120  # far beyond what any of these needs: a hang must fail, not block
@@ -37,3 +39,17 @@ def load_document(completed: subprocess.CompletedProcess[str]) -> dict[str, Any]
     """The one JSON document that a command wrote to stdout."""
     document: dict[str, Any] = json.loads(completed.stdout)
     return document
+
+
+def check_document(document: dict[str, Any], command: str, *, ok: bool = True) -> None:
+    """Hold a document against the schema, the command's name and the verdict that are expected."""
+    jsonschema.Draft202012Validator(load_schema("cli/output.schema.json")).validate(document)
+    assert document["command"] == command
+    assert document["ok"] is ok
+
+
+def load_schema(path: str) -> dict[str, Any]:
+    """A schema of the package, itself checked."""
+    schema: dict[str, Any] = json.loads((ROOT / "builder" / "kernel_builder" / path).read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return schema

@@ -30,6 +30,7 @@ from kernel_builder.testing import (
     SuiteOutcome,
     TestSubject,
     check_outcome,
+    check_places,
     choose_subjects,
     describe_outcome,
     record_outcome,
@@ -98,6 +99,7 @@ def test(  # noqa: PLR0917 - click passes by name
     no test runs, or when none loads the kernel.
     """
     spec = load_spec(project).spec
+    check_places(spec.root, tests)
     output = (output or spec.root / "build").absolute()
     if rebuild or not (output.is_dir() and any(list_variant_directories(output))):
         planned = plan_project(project, torch=torch)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from kernel_builder.testing.record import describe_outcome, digest_artifact, record_outcome
 from kernel_builder.testing.session import TestSubject, choose_subjects
-from kernel_builder.testing.suite import LoadedChoice, SuiteOutcome, check_outcome, choose_artifact, run_suite
+from kernel_builder.testing.suite import (
+    LoadedChoice,
+    SuiteOutcome,
+    check_outcome,
+    check_places,
+    choose_artifact,
+    run_suite,
+)
 
 __all__ = [
     "LoadedChoice",
     "SuiteOutcome",
     "TestSubject",
     "check_outcome",
+    "check_places",
     "choose_artifact",
     "choose_subjects",
     "describe_outcome",

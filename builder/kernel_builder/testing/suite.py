@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from kernel_builder import process
+from kernel_builder.artifact.load import is_variant_name
 from kernel_builder.artifact.model import Artifact
 from kernel_builder.errors import BadInputError, NothingSelectedError, Problem, TestsFailedError, ToolchainMissingError
 
@@ -84,6 +85,15 @@ def choose_artifact(place: Path, *, python: Path | None = None) -> LoadedChoice:
     )
 
 
+def check_places(project: Path, tests: Sequence[Path]) -> None:
+    """Raise `BadInputError` unless every place where tests are to be found exists."""
+    missing = " and ".join(f"`{path}`" for path in tests if not (project / path).exists())
+    if missing:
+        raise BadInputError(
+            Problem(f"there is no {missing} in `{project}`", hint="write tests, or name their place with `--tests`")
+        )
+
+
 def run_suite(
     project: Path,
     artifacts: Sequence[Artifact],
@@ -98,14 +108,8 @@ def run_suite(
     """Run pytest on `tests` where `import <python name>` gives the artifact of that kernel.
 
     repo_ids: kernel name -> Hub repository, for which `get_kernel` gives the artifact too. arguments: further words
-    for pytest. Gives the outcome whether the tests passed or not. Raises `BadInputError` when there are no tests.
+    for pytest. Gives the outcome whether the tests passed or not.
     """
-    missing = [path for path in tests if not (project / path).exists()]
-    if missing:
-        names = " and ".join(f"`{path}`" for path in missing)
-        raise BadInputError(
-            Problem(f"there is no {names} in `{project}`", hint="write tests, or name their place with `--tests`")
-        )
     with _scratch() as scratch:
         report_file = scratch / "report.json"
         library = _make_library(scratch, artifacts)
@@ -161,8 +165,12 @@ def check_outcome(outcome: SuiteOutcome, wanted: Sequence[Artifact]) -> None:
 
 def _raise_for(place: Path, error: str) -> NoReturn:
     if error.startswith("FileNotFoundError"):
+        present = sorted(path.name for path in place.iterdir() if is_variant_name(path.name))
         raise NothingSelectedError(
-            Problem(f"no variant in `{place}` runs here", hint=error.partition(": ")[2].replace("\n\n", "\n"))
+            Problem(
+                f"the `kernels` loader takes none of the variants in `{place}` here: {', '.join(present)}",
+                hint="`kernel-builder build` makes those for this machine",
+            )
         )
     raise TestsFailedError(Problem(f"the kernel in `{place}` does not load: {error}"))
 
