@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from tests.properties.toml_documents import documents, write_document
+from kernels import _rust
 
 from kernel_builder.errors import BadInputError, Problem
 from kernel_builder.spec.reader import read_spec
-from kernels import _rust
+from tests.properties.toml_documents import documents, write_document
 
 CORPUS = sorted((Path(__file__).parents[1] / "fixtures" / "corpus").glob("*/build.toml"))
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.properties.toml_documents import GOOD, VALUES, documents, write_document
 
 from kernel_builder.errors import BadInputError, Problem
 from kernel_builder.spec.model import BuildSpec
 from kernel_builder.spec.reader import load_spec, read_spec
+from tests.properties.toml_documents import GOOD, VALUES, documents, write_document
 
 
 def read(text: str) -> BuildSpec | tuple[Problem, ...]:

@@ -87,7 +87,7 @@ def tell_lifted(edition: int, document: dict[str, Any], collector: ProblemCollec
     additions += ["`version = 1`"] if "version" not in general else []
     additions += ["a `license`"] if "license" not in general else []
     listed = " and ".join([", ".join(additions[:-1]), additions[-1]][len(additions) == 1 :])
-    text = f"read as edition {edition}; to move to edition 5, add {listed} to `[general]`"
+    text = f"read as edition {edition}; to move to edition 5, write {listed} in `[general]`"
     if not any(name in document for name in _FRAMEWORKS):
         text += ", and an empty table `[torch-noarch]`"
     collector.notice(("general",), text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from kernel_builder.errors import Location, Problem
@@ -15,6 +15,7 @@ T = TypeVar("T")
 
 MAX_PROBLEMS = 100
 _SHOWN = 80
+_SHOWN_KEY = 200
 
 
 class BadValueError(ValueError):
@@ -27,8 +28,12 @@ class BadValueError(ValueError):
 
 def show(value: object) -> str:
     """A value as an error quotes it: printable, and not too long."""
-    text = str(value)
-    return printable(text) if len(text) <= _SHOWN else printable(text[:_SHOWN]) + "..."
+    return shorten(str(value), _SHOWN)
+
+
+def shorten(text: str, length: int) -> str:
+    """The text, printable, cut where it is longer."""
+    return printable(text) if len(text) <= length else printable(text[:length]) + "..."
 
 
 def suggest(word: str, known: Iterable[str]) -> str | None:
@@ -78,9 +83,14 @@ class ProblemCollector:
         """Note an error at `path`."""
         path = self._in_file(path)
         line = self._locator.line_of(path)
-        location = Location(self._file, line, render_key(path) or None)
+        location = Location(self._file, line, shorten(render_key(path), _SHOWN_KEY) or None)
         self._problems.append((line or 0, Problem(message, location, hint)))
         self._failed.add(path)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are more errors than anybody reads, so that looking for others is a waste."""
+        return len(self._problems) > MAX_PROBLEMS
 
     def notice(self, path: KeyPath, message: str) -> None:
         """Note something that the author should know, and that stops nothing."""
@@ -104,10 +114,10 @@ class ProblemCollector:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """The errors in the order of the file, at most `MAX_PROBLEMS` of them and a count of the rest."""
+        """The errors in the order of the file: at most `MAX_PROBLEMS` of them, and one that says so."""
         ordered = [problem for _, problem in sorted(self._problems, key=lambda item: item[0])]
         if len(ordered) > MAX_PROBLEMS:
-            rest = Problem(f"{len(ordered) - MAX_PROBLEMS} more problems are not shown", Location(self._file))
+            rest = Problem(f"there are more than these {MAX_PROBLEMS} problems", Location(self._file))
             return (*ordered[:MAX_PROBLEMS], rest)
         return tuple(ordered)
 
@@ -134,7 +144,7 @@ class Fields:
         self._collector = collector
         self._suggested: set[str] = set()
         for name in values:
-            if name not in table.names(edition):
+            if name not in table.names(edition) and not collector.is_full:
                 self._refuse_unknown(name)
 
     @property
@@ -187,7 +197,7 @@ class Fields:
         return value
 
     def _refuse_type(self, path: KeyPath, expected: str, value: object, example: str) -> None:
-        message = f"`{render_key(path)}` must be {expected}, got {describe(value)}"
+        message = f"`{shorten(render_key(path), _SHOWN_KEY)}` must be {expected}, got {describe(value)}"
         self._collector.refuse(path, message, f"for example `{example}`")
 
     def integer(self, name: str, *, low: int = 0, high: int = 2**63 - 1) -> int | None:
@@ -214,7 +224,10 @@ class Fields:
         """An array of strings, each turned into a value by `parse`; those that do not parse are left out."""
         path = (*self.path, name)
         values = self._array(name, "an array of strings")
-        parsed = [self._parse((*path, index), value, parse) for index, value in enumerate(values)]
+        parsed = [
+            None if self._collector.is_full else self._parse((*path, index), value, parse)
+            for index, value in enumerate(values)
+        ]
         self._collector.keep(path, [index for index, value in enumerate(parsed) if value is not None])
         return tuple(value for value in parsed if value is not None)
 
@@ -233,7 +246,7 @@ class Fields:
         try:
             return parse(value)
         except BadValueError as error:
-            self._collector.refuse(path, f"`{render_key(path)}` {error}", error.hint)
+            self._collector.refuse(path, f"`{shorten(render_key(path), _SHOWN_KEY)}` {error}", error.hint)
             return None
 
     def table_at(self, name: str, table: Table) -> Fields | None:
@@ -246,25 +259,24 @@ class Fields:
         opened = [
             self._open((*self.path, name, index), value, table)
             for index, value in enumerate(self._array(name, "an array of tables"))
+            if not self._collector.is_full
         ]
         return tuple(fields for fields in opened if fields is not None)
 
-    def named_tables(self, name: str, schema: Callable[[dict[str, Any]], Table]) -> dict[str, Fields]:
+    def named_tables(self, name: str, schema: Callable[[dict[str, Any]], Table]) -> Iterator[tuple[str, Fields]]:
         """The tables `[name.<anything>]`, sorted; `schema` chooses one for each by its values."""
-        value = self._take(name)
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            self._refuse_type((*self.path, name), "a table of tables", value, f"[{name}.<name>]")
-            return {}
-        found = {}
-        for inner in sorted(value):
-            path = (*self.path, name, inner)
-            if not isinstance(value[inner], dict):
-                self._refuse_type(path, "a table", value[inner], f"[{name}.<name>]")
-                continue
-            found[inner] = Fields(value[inner], path, schema(value[inner]), self._edition, self._collector)
-        return found
+        tables = self._take(name)
+        if tables is not None and not isinstance(tables, dict):
+            self._refuse_type((*self.path, name), "a table of tables", tables, f"[{name}.<name>]")
+        elif tables is not None:
+            for inner in sorted(tables):
+                path = (*self.path, name, inner)
+                if self._collector.is_full:
+                    return
+                if isinstance(tables[inner], dict):
+                    yield inner, Fields(tables[inner], path, schema(tables[inner]), self._edition, self._collector)
+                else:
+                    self._refuse_type(path, "a table", tables[inner], f"[{name}.<name>]")
 
     def _open(self, path: KeyPath, value: object, table: Table) -> Fields | None:
         if not isinstance(value, dict):

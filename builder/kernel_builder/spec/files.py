@@ -16,7 +16,7 @@ from kernel_builder.spec.model import BuildSpec, TorchNoarchFramework
 from kernel_builder.spec.rules import Remark, Rule, framework_key
 
 FILE_NAME = "build.toml"
-MAX_BYTES = 4 << 20  # the longest that are known have half a megabyte of source paths
+MAX_BYTES = 2 << 20  # the longest that are known have half a megabyte of source paths
 _MAX_CANDIDATES = 10_000
 _NOT_SOURCES = frozenset({"build", "result", "__pycache__", "node_modules"})
 _GENERATED = frozenset({"registration.h"})
@@ -119,10 +119,10 @@ class _Tree:
         siblings = self._files.get(path.parent, ())
         close = suggest(path.name, siblings)
         if close is not None:
-            return f"did you mean `{path.parent / close}`?"
+            return f"did you mean `{printable(str(path.parent / close))}`?"
         for parent in sorted(self._files):
             if path.name in self._files[parent]:
-                return f"did you mean `{parent / path.name}`?"
+                return f"did you mean `{printable(str(parent / path.name))}`?"
         return None
 
     @cached_property

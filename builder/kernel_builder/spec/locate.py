@@ -60,10 +60,13 @@ class Locator:
         self._newlines = [match.start() for match in re.finditer("\n", self._text)]
         self._lines: dict[KeyPath, int] = {}
         self._lengths: dict[KeyPath, int] = {}  # of arrays of tables
-        self._scan()
+        self._is_scanned = False
 
     def line_of(self, path: KeyPath) -> int | None:
         """The line where `path` is written, or of the closest table around it; None when that is the whole file."""
+        if not self._is_scanned:  # most files have nothing to complain about
+            self._is_scanned = True
+            self._scan()
         while path:
             if path in self._lines:
                 return self._lines[path]

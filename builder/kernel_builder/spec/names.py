@@ -16,9 +16,10 @@ from kernel_builder.spec.schema import COMPILED_BACKENDS
 from kernel_builder.version import MinorVersion
 
 _KERNEL_NAME = re.compile(r"[a-z][-a-z0-9]*[a-z0-9]")
-_COMPONENT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+_COMPONENT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _REPO_PART = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?")
 _MAX_NAME = 96
+_MAX_TEXT = 4096  # as long as a path can be
 _GIT_SCHEMES = ("https", "http", "git", "ssh", "git+ssh", "git+https", "git+http")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _SCP = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9._-]+:[^/].*")
@@ -31,9 +32,15 @@ def parse_text(text: str) -> str:
     """Any text that is not empty and stays on one line."""
     if not text.strip():
         raise BadValueError("must not be empty")
+    _check_length(text)
     if not text.isprintable():
         raise BadValueError(f"contains a character that cannot be printed: `{show(text)}`")
     return text
+
+
+def _check_length(text: str) -> None:
+    if len(text) > _MAX_TEXT:
+        raise BadValueError(f"must have at most {_MAX_TEXT} characters, got {len(text)}")
 
 
 def parse_kernel_name(text: str) -> str:
@@ -55,7 +62,7 @@ def parse_component_name(text: str) -> str:
         return text
     raise BadValueError(
         f"is not a component name, got `{show(text)}`" if text else "must not be empty",
-        f"use letters, digits, `_`, `-`, `.` and `+`, at most {_MAX_NAME} characters",
+        f"use letters, digits, `_`, `-` and `.`, at most {_MAX_NAME} characters",
     )
 
 
@@ -81,13 +88,14 @@ def parse_repo_id(text: str) -> str:
 
 def parse_branch(text: str) -> str:
     """The name of a git branch, or another revision of a repo."""
-    if text and text.isprintable() and not _BAD_IN_BRANCH.search(text):
+    if 0 < len(text) <= _MAX_NAME and text.isprintable() and not _BAD_IN_BRANCH.search(text):
         return text
     raise BadValueError(f"is not the name of a git revision, got `{show(text)}`" if text else "must not be empty")
 
 
 def parse_git_url(text: str) -> str:
     """A URL that `git clone` takes: one of the usual schemes, or `user@host:path`."""
+    _check_length(text)
     scheme = _SCHEME.match(text)
     if text.isprintable() and scheme is not None and scheme[1].lower() in _GIT_SCHEMES:
         if _has_host(text):
@@ -168,6 +176,7 @@ def parse_path(text: str) -> PurePosixPath:
     hint = "paths are relative to the directory of `build.toml`, and use `/`"
     if not text:
         raise BadValueError("must not be empty", hint)
+    _check_length(text)
     if not text.isprintable():
         raise BadValueError(f"contains a character that cannot be printed: `{show(text)}`")
     if text.startswith("/") or _DRIVE.match(text):

@@ -19,6 +19,10 @@ from kernel_builder.spec.schema import ROOT
 from kernel_builder.spec.sections import SectionReader
 
 _PLACE = re.compile(r" \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$")
+_MAX_DEPTH = 16  # twice what the format has
+_MAX_DOTS = 200
+_NOT_IN_KEYS = re.compile(r"[,\[\]{}#=]")
+_ONE_STRING = re.compile(r"\s*(\"[^\"]*\"|'[^']*')\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,38 +45,67 @@ def load_spec(project: Path, *, check_files: bool = True) -> LoadedSpec:
 
 def read_spec(text: str, *, root: Path, file: str = "build.toml", rules: tuple[Rule, ...] = RULES) -> LoadedSpec:
     """Read the text of a `build.toml`. `file` is what problems call it. Raises `BadInputError`."""
-    try:
-        document = parse_document(text, file)
-        collector = ProblemCollector(file, Locator(text))
-        spec = _read_document(document, root, collector)
-    except RecursionError:
-        raise BadInputError(Problem("the file nests arrays or tables too deeply", Location(file))) from None
+    document = parse_document(text, file)
+    collector = ProblemCollector(file, Locator(text))
+    spec = _read_document(document, root, collector)
     if spec is not None:
         for rule in rules:
-            if not any(collector.has_failed(path) for path in rule.needs):
-                for remark in rule.check(spec):
-                    if remark.is_error:
-                        collector.refuse(remark.path, remark.message, remark.hint)
-                    else:
-                        collector.notice(remark.path, remark.message)
+            _apply(rule, spec, collector)
     if spec is None or collector.problems:
         raise BadInputError(collector.problems)
     return LoadedSpec(spec, collector.notices)
 
 
+def _apply(rule: Rule, spec: BuildSpec, collector: ProblemCollector) -> None:
+    if any(collector.has_failed(path) for path in rule.needs):
+        return
+    for remark in rule.check(spec):
+        if collector.is_full:
+            return
+        if remark.is_error:
+            collector.refuse(remark.path, remark.message, remark.hint)
+        else:
+            collector.notice(remark.path, remark.message)
+
+
 def parse_document(text: str, file: str) -> dict[str, Any]:
     """Parse TOML. Raises `BadInputError` with the line of the first syntax error."""
+    document = None if _has_endless_key(text) else _parse_toml(text, file)
+    if document is None or _is_deeper(document, _MAX_DEPTH):
+        message = f"the file nests arrays or tables more than {_MAX_DEPTH} deep"
+        raise BadInputError(Problem(message, Location(file)))
+    return document
+
+
+def _parse_toml(text: str, file: str) -> dict[str, Any] | None:
+    """None when the parser runs out of stack."""
     try:
         return tomllib.loads(text)
+    except RecursionError:
+        return None
     except ValueError as error:  # besides `TOMLDecodeError`: numbers with thousands of digits, impossible dates
         raise BadInputError(_syntax_problem(str(error), text, file)) from None
+
+
+def _has_endless_key(text: str) -> bool:
+    """Whether a key has so many parts that the parser, which is quadratic in them, would not come back."""
+    lines = (line for line in text.split("\n") if line.count(".") > _MAX_DOTS and not line.lstrip().startswith("#"))
+    parts = (part for line in lines for part in _NOT_IN_KEYS.split(line) if part.count(".") > _MAX_DOTS)
+    return any(not _ONE_STRING.fullmatch(part) for part in parts)
+
+
+def _is_deeper(value: object, depth: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return depth == 0 or any(_is_deeper(each, depth - 1) for each in inner)
 
 
 def _syntax_problem(message: str, text: str, file: str) -> Problem:
     place = _PLACE.search(message)
     reason = message if place is None else message[: place.start()]
     reason = reason.partition(":")[0] if "sys.set_int_max_str_digits" in reason else reason
-    reason = f"the file is not valid TOML: {reason[:1].lower()}{reason[1:]}"
+    reason = f"the file is not valid TOML: {show(reason[:1].lower() + reason[1:])}"
     if place is None:
         return Problem(reason, Location(file))
     if not place["line"]:

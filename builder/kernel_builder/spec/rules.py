@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import PurePosixPath
@@ -94,6 +94,14 @@ def check_backends_have_sources(spec: BuildSpec) -> Iterator[Remark]:
                 f"there is nothing to compile for `{backend}`: no component is for it, and the framework has no `src`",
                 "add a `[kernel.<name>]` for it, or declare a project without compiled code as `[torch-noarch]`",
             )
+
+
+def check_component_sources(spec: BuildSpec) -> Iterator[Remark]:
+    """A component has sources."""
+    for component in spec.components:
+        if not component.src:
+            message = f"`kernel.{component.name}` has no sources"
+            yield Remark(("kernel", component.name, "src"), message, "list them in `src`, or remove the component")
 
 
 def check_noarch_components(spec: BuildSpec) -> Iterator[Remark]:
@@ -190,7 +198,7 @@ def _suggest_python_depends(name: str, known: tuple[str, ...]) -> str:
 
 
 def check_kernel_depends(spec: BuildSpec) -> Iterator[Remark]:
-    """One dependency on a repo at a time."""
+    """One dependency on a repo at a time, and none on the kernel's own."""
     lists: list[tuple[KeyPath, tuple[KernelDependency, ...]]] = [
         (("general", "kernel-depends"), spec.general.kernel_depends)
     ]
@@ -198,11 +206,21 @@ def check_kernel_depends(spec: BuildSpec) -> Iterator[Remark]:
         lists.append((("general", backend.value, "kernel-depends"), section.kernel_depends))
     for path, dependencies in lists:
         repos = [dependency.repo_id for dependency in dependencies]
-        for index, repo in enumerate(repos):
-            if repo in repos[:index]:
-                yield Remark(
-                    (*path, index), f"`{repo}` is listed twice in `{render_key(path)}`", "remove one of the two"
-                )
+        for index in _find_repeats(repos):
+            message = f"`{repos[index]}` is listed twice in `{render_key(path)}`"
+            yield Remark((*path, index), message, "remove one of the two")
+        if spec.general.hub_repo_id in repos:
+            index = repos.index(spec.general.hub_repo_id)
+            yield Remark((*path, index), f"`{repos[index]}` is the repo of this very kernel", "remove it")
+
+
+def _find_repeats(values: Sequence[object]) -> Iterator[int]:
+    """The indices of values that were there before."""
+    seen = set()
+    for index, value in enumerate(values):
+        if value in seen:
+            yield index
+        seen.add(value)
 
 
 def check_idle_backend_tables(spec: BuildSpec) -> Iterator[Remark]:
@@ -247,6 +265,7 @@ RULES: tuple[Rule, ...] = (
     Rule("duplicate-backends", check_duplicate_backends),
     Rule("component-backend", check_component_backends, (_BACKENDS,)),
     Rule("backend-sources", check_backends_have_sources, (_BACKENDS, ("kernel",), ("torch",), ("tvm-ffi",))),
+    Rule("component-sources", check_component_sources, (("kernel",),)),
     Rule("noarch-components", check_noarch_components),
     Rule("version-bounds", check_version_bounds),
     Rule("cuda-minver", check_cuda_minver),

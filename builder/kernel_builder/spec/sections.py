@@ -6,9 +6,9 @@ were problems.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kernel_builder.backend import Backend
 from kernel_builder.spec import schema
@@ -44,6 +44,7 @@ from kernel_builder.spec.names import (
 )
 from kernel_builder.version import MinorVersion
 
+T = TypeVar("T")
 _DEFAULT_PYEXT = ("py", "pyi")
 _UNKNOWN_LICENSE = "unknown"
 
@@ -62,11 +63,8 @@ class SectionReader:
         table = document.table_at("general", schema.GENERAL)
         general = None if table is None else self._read_general(table)
         framework = self._read_framework(document, () if general is None else general.backends)
-        components = [
-            self._read_component(name, fields)
-            for name, fields in document.named_tables("kernel", _choose_component).items()
-        ]
-        faces = [self._read_face(name, fields) for name, fields in document.named_tables("face", _choose_face).items()]
+        components = [self._read_component(*named) for named in document.named_tables("kernel", _choose_component)]
+        faces = [self._read_face(*named) for named in document.named_tables("face", _choose_face)]
         if general is None or framework is None:
             return None
         return BuildSpec(
@@ -165,7 +163,7 @@ class SectionReader:
         return TorchFramework(
             src=table.parsed_list("src", parse_path),
             include=table.parsed_list("include", parse_path),
-            pyext=table.parsed_list("pyext", parse_python_extension) or _DEFAULT_PYEXT,
+            pyext=_distinct(table.parsed_list("pyext", parse_python_extension)) or _DEFAULT_PYEXT,
             minver=table.parsed("minver", self._parse_version),
             maxver=table.parsed("maxver", self._parse_version),
             stable_abi=self._read_stable_abi(table, backends),
@@ -182,15 +180,15 @@ class SectionReader:
 
     def _read_noarch(self, table: Fields) -> TorchNoarchFramework:
         return TorchNoarchFramework(
-            pyext=table.parsed_list("pyext", parse_python_extension) or _DEFAULT_PYEXT,
+            pyext=_distinct(table.parsed_list("pyext", parse_python_extension)) or _DEFAULT_PYEXT,
             cuda_capabilities=self._read_capabilities(table, self._one_spelling(table, "cuda-capabilities")),
-            rocm_archs=table.parsed_list(self._one_spelling(table, "rocm-archs"), parse_rocm_arch),
+            rocm_archs=_distinct(table.parsed_list(self._one_spelling(table, "rocm-archs"), parse_rocm_arch)),
         )
 
     def _read_capabilities(self, table: Fields, key: str) -> tuple[str, ...]:
         """The capabilities that GPUs have; others are dropped as long as some remain, as kernel authors are used to."""
         listed = table.parsed_list(key, parse_cuda_capability)
-        known = tuple(dict.fromkeys(capability for capability in listed if is_known_capability(capability)))
+        known = _distinct(capability for capability in listed if is_known_capability(capability))
         for index, capability in enumerate(listed):
             path = (*table.path, key, index)
             if not is_known_capability(capability):
@@ -212,7 +210,7 @@ class SectionReader:
         return TvmFfiFramework(
             src=table.parsed_list("src", parse_path),
             include=table.parsed_list("include", parse_path),
-            pyext=table.parsed_list("pyext", parse_python_extension) or _DEFAULT_PYEXT,
+            pyext=_distinct(table.parsed_list("pyext", parse_python_extension)) or _DEFAULT_PYEXT,
             cxx_flags=table.parsed_list("cxx-flags", parse_text),
         )
 
@@ -221,14 +219,14 @@ class SectionReader:
         component = Component(
             name=name,
             backend=backend or Backend.CPU,
-            depends=tuple(dict.fromkeys(table.parsed_list("depends", parse_dependency))),
+            depends=_distinct(table.parsed_list("depends", parse_dependency)),
             src=table.parsed_list("src", parse_path),
             include=table.parsed_list("include", parse_path),
             cxx_flags=table.parsed_list("cxx-flags", parse_text),
             cuda_capabilities=self._read_capabilities(table, "cuda-capabilities"),
             cuda_flags=table.parsed_list("cuda-flags", parse_text),
             cuda_minver=table.parsed("cuda-minver", self._parse_version),
-            rocm_archs=table.parsed_list("rocm-archs", parse_rocm_arch),
+            rocm_archs=_distinct(table.parsed_list("rocm-archs", parse_rocm_arch)),
             hip_flags=table.parsed_list("hip-flags", parse_text),
             sycl_flags=table.parsed_list("sycl-flags", parse_text),
         )
@@ -239,6 +237,10 @@ class SectionReader:
         hub = table.table_at("hub", schema.FACE_HUB)
         face = Face(name, None if hub is None else hub.parsed("repo-id", parse_repo_id))
         return face if _check_name(table, name, parse_kernel_name) else None
+
+
+def _distinct(values: Iterable[T]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys(values))
 
 
 def _choose_component(values: dict[str, Any]) -> schema.Table:

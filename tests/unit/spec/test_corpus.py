@@ -41,4 +41,4 @@ def test_without_its_sources_it_is_refused_for_nothing_else(file: Path) -> None:
     with pytest.raises(BadInputError) as caught:
         load_spec(file)
     for problem in caught.value.problems:
-        assert "does not exist" in problem.message or "not shown" in problem.message
+        assert "does not exist" in problem.message or "more than these" in problem.message

@@ -114,7 +114,7 @@ def test_a_file_that_is_not_utf8(content: bytes, line: int, tmp_path: Path) -> N
 
 def test_a_file_that_is_too_large(tmp_path: Path) -> None:
     (tmp_path / "build.toml").write_bytes(b"#" * (MAX_BYTES + 1))
-    assert problem(tmp_path) == f"`{tmp_path}/build.toml` is larger than 4 MiB: it cannot be a `build.toml`"
+    assert problem(tmp_path) == f"`{tmp_path}/build.toml` is larger than 2 MiB: it cannot be a `build.toml`"
 
 
 def test_a_source_behind_a_symlink_stays_in_the_project(project: Path, tmp_path: Path) -> None:

@@ -44,12 +44,12 @@ def test_a_kernel_name_is_suggested_when_one_is_near() -> None:
     assert caught.value.hint.endswith("for example `flash-attn-2`")
 
 
-@pytest.mark.parametrize("name", ["relu", "_fp4quant_sm100", "moe-marlin", "fp64.emu", "c++"])
+@pytest.mark.parametrize("name", ["relu", "_fp4quant_sm100", "moe-marlin", "fp64.emu"])
 def test_component_names(name: str) -> None:
     assert parse_component_name(name) == name
 
 
-@pytest.mark.parametrize("name", ["", "-x", "a b", "a;b", "a/b", "$(x)", "${x}", "é", "x" * 97])
+@pytest.mark.parametrize("name", ["", "-x", "c++", "a b", "a;b", "a/b", "$(x)", "${x}", "é", "x" * 97])
 def test_what_is_no_component_name(name: str) -> None:
     with pytest.raises(BadValueError):
         parse_component_name(name)

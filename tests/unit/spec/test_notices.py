@@ -26,7 +26,7 @@ def test_edition_4_is_lifted_with_a_word() -> None:
     loaded = read(HEAD.replace("edition = 5\n", "") + TORCH)
     assert loaded.spec.edition == 4
     assert loaded.notices == (
-        "build.toml:1: read as edition 4; to move to edition 5, add `edition = 5` to `[general]`",
+        "build.toml:1: read as edition 4; to move to edition 5, write `edition = 5` in `[general]`",
     )
 
 
@@ -40,8 +40,8 @@ def test_edition_3_is_lifted_with_what_it_left_open() -> None:
     assert loaded.notices == (
         "build.toml:1: no `license` is declared: metadata will say `unknown`",
         (
-            "build.toml:1: read as edition 3; to move to edition 5, add `edition = 5`, `version = 1` and a `license` "
-            "to `[general]`, and an empty table `[torch-noarch]`"
+            "build.toml:1: read as edition 3; to move to edition 5, write `edition = 5`, `version = 1` and a `license` "
+            "in `[general]`, and an empty table `[torch-noarch]`"
         ),
         "build.toml:2: the kernel is called `flash-attn3`: `flash_attn3` has underscores",
     )

@@ -191,7 +191,7 @@ def test_one_stable_abi_for_all_backends() -> None:
 def test_all_problems_are_reported_in_the_order_of_the_file() -> None:
     text = (
         HEAD.replace('"MIT"', "3")
-        + '[torch]\nsrc = ["/a", "b.cpp"]\nwhat = 1\n[kernel.x]\nbackend = "rocm"\ndepends = []\nsrc = []\n'
+        + '[torch]\nsrc = ["/a", "b.cpp"]\nwhat = 1\n[kernel.x]\nbackend = "rocm"\ndepends = []\nsrc = ["x.cu"]\n'
     )
     assert messages(text) == [
         "`general.license` must be a string, got the integer `3`",
@@ -214,12 +214,34 @@ def test_an_element_after_a_refused_one_keeps_its_line() -> None:
 def test_a_flood_of_problems_is_cut_short() -> None:
     problems = messages(HEAD + "[torch]\nsrc = [" + "1, " * 5000 + "]\n")
     assert len(problems) == 101
-    assert problems[-1] == "4900 more problems are not shown"
+    assert problems[-1] == "there are more than these 100 problems"
 
 
 def test_rules_do_not_guess_from_what_was_refused() -> None:
     text = HEAD.replace('"cuda"]', '"cdua"]') + '[torch]\n[kernel.x]\nbackend = "cuda"\ndepends = []\nsrc = ["a.cu"]\n'
     assert messages(text) == ["`general.backends[1]` is not a backend, got `cdua`"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ".".join("a" * 100_000) + " = 1",
+        "[" + " . ".join(["'a'"] * 100_000) + "]",
+        "a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q = 1",
+        "a = " + "[" * 17 + "]" * 17,
+    ],
+)
+def test_no_key_is_endless(text: str) -> None:
+    assert messages(text) == ["the file nests arrays or tables more than 16 deep"]
+
+
+def test_dots_elsewhere_are_welcome() -> None:
+    dots = "." * 500
+    text = (
+        HEAD
+        + f"# {dots}\n[torch]\nsrc = [{', '.join(f'{chr(34)}{n}.cpp{chr(34)}' for n in range(500))}] # {dots[:100]}\n"
+    )
+    assert read(text).notices == ()
 
 
 @pytest.mark.parametrize("text", ["a = " + "[" * 5000, "a = " + "{ a = " * 5000, ("a." * 5000) + "a = 1"])
