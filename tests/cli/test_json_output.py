@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
 
-from tests.cli.commands import ROOT, load_document, run_builder
-
-PACKAGE = ROOT / "builder" / "kernel_builder"
-
-
-def load_schema(path: str) -> dict[str, Any]:
-    schema: dict[str, Any] = json.loads((PACKAGE / path).read_text(encoding="utf-8"))
-    jsonschema.Draft202012Validator.check_schema(schema)
-    return schema
-
-
-def check_document(document: dict[str, Any], command: str, *, ok: bool = True) -> None:
-    jsonschema.Draft202012Validator(load_schema("cli/output.schema.json")).validate(document)
-    assert document["command"] == command
-    assert document["ok"] is ok
+from tests.cli.commands import check_document, load_document, load_schema, run_builder
 
 
 @pytest.mark.parametrize(

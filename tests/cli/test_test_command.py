@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kernels import get_local_kernel
 
-from tests.cli.commands import run_builder
+from tests.cli.commands import check_document, load_document, run_builder
 
 CI_ONLY = """\
 import pytest
@@ -40,10 +40,14 @@ def test_the_outcome_is_recorded_and_nothing_else_changes(own_noarch_project: Pa
     build = own_noarch_project / "build"
     assert load_record(own_noarch_project) is None
     before = {path: path.read_bytes() for path in build.rglob("*") if path.is_file()}
-    completed = run_builder(["test", own_noarch_project])
-    assert completed.returncode == 0, completed.stdout + completed.stderr
+    completed = run_builder(["test", own_noarch_project, "--json"])
+    assert completed.returncode == 0, completed.stderr
+    assert "3 passed" in completed.stderr
+    document = load_document(completed)
+    check_document(document, "test")
     record = load_record(own_noarch_project)
     assert record is not None
+    assert record == document["artifacts"][0]["record"]
     assert record["passed"] is True
     assert record["counts"] == {"passed": 3}
     assert record["arguments"] == []
