@@ -14,14 +14,10 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class Attended:
-    """What attention yields: out as the queries are laid out, lse (batch, heads, seqlen_q) or (heads, total_q).
-
-    probs (batch, heads, longest seqlen_q, longest seqlen_k), before dropout.
-    """
+    """What attention yields: out as the queries are laid out, lse (batch, heads, seqlen_q) or (heads, total_q)."""
 
     out: torch.Tensor
     lse: torch.Tensor
-    probs: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +61,7 @@ def attention(
     else:
         rows = range(batch) if cache_batch_idx is None else cache_batch_idx.tolist()
         keys, values = [k[row] for row in rows], [v[row] for row in rows]
-    outs, lses, probs = [], [], []
+    pieces = []
     for b in range(batch):
         start = 0 if leftpad_k is None else int(leftpad_k[b])
         end = keys[b].shape[0] if seqused_k is None else int(seqused_k[b])
@@ -75,7 +71,7 @@ def attention(
         if attn_mask is not None:
             visible = visible & attn_mask.expand(batch, -1, -1, -1)[b, :, :rows_b, start:end]
         bias = None if slopes is None else -slopes[:, None, None] * _distance(rows_b, keys_b)
-        out, lse, p = _attend_one(
+        piece = _attend_one(
             queries[b],
             keys[b][start:end],
             values[b][start:end],
@@ -85,10 +81,13 @@ def attention(
             sinks=sinks,
             keep=None if keep is None else keep[b, :, :rows_b, :keys_b],
         )
-        outs.append(out)
-        lses.append(lse)
-        probs.append(p)
-    return _assembled(q, outs, lses, probs, cu_seqlens_q=cu_seqlens_q, empty_lse=options.empty_lse)
+        pieces.append(piece)
+    out_shape = torch.Size((*q.shape[:-1], v.shape[-1]))
+    if not pieces:
+        nothing = 0.0 * (q.sum() + k.sum() + v.sum())
+        return Attended(nothing.expand(out_shape), nothing.expand((*q.shape[:-3], heads, q.shape[-3])))
+    out, lse = _assembled(out_shape, pieces, cu_seqlens_q, options.empty_lse)
+    return Attended(out.to(q.dtype), lse.to(q.dtype))
 
 
 def _sequences(x: torch.Tensor, cu_seqlens: torch.Tensor | None, used: torch.Tensor | None) -> list[torch.Tensor]:
@@ -127,7 +126,7 @@ def _attend_one(
     bias: torch.Tensor | None,
     sinks: torch.Tensor | None,
     keep: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     group = q.shape[1] // k.shape[1]
     q, k, v = (x.transpose(0, 1) for x in (q, k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)))
     scale = q.shape[-1] ** -0.5 if options.softmax_scale is None else options.softmax_scale
@@ -146,34 +145,26 @@ def _attend_one(
     lse = joined.logsumexp(-1).masked_fill(empty.squeeze(-1), options.empty_lse)
     probs = joined.softmax(-1)[..., : scores.shape[-1]].masked_fill(~visible, 0.0)
     dropped = probs if keep is None else probs.masked_fill(~keep, 0.0) / (1.0 - options.dropout_p)
-    return (dropped @ v).transpose(0, 1), lse, probs
+    return (dropped @ v).transpose(0, 1), lse
 
 
 def _assembled(
-    q: torch.Tensor,
-    outs: list[torch.Tensor],
-    lses: list[torch.Tensor],
-    probs: list[torch.Tensor],
-    *,
+    out_shape: torch.Size,
+    pieces: list[tuple[torch.Tensor, torch.Tensor]],
     cu_seqlens_q: torch.Tensor | None,
-    empty_lse: float,
-) -> Attended:
-    """Lay the sequences out as q lies; places that belong to no sequence are zero, with `empty_lse`."""
-    longest_q, longest_k = max((p.shape[1] for p in probs), default=0), max((p.shape[2] for p in probs), default=0)
-    padded = [torch.nn.functional.pad(p, (0, longest_k - p.shape[2], 0, longest_q - p.shape[1])) for p in probs]
-    heads, head_dim = q.shape[-2], (outs[0].shape[-1] if outs else 0)
-    stacked = torch.stack(padded) if padded else q.new_zeros((0, heads, 0, 0))
+    empty: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Lay (out, lse) of the sequences out as q lies; places of no sequence are zero, with an empty row's lse."""
+    pad, value_dim, heads = torch.nn.functional.pad, out_shape[-1], out_shape[-2]
     if cu_seqlens_q is None:
-        extents = [q.shape[1]] * len(outs)
+        extents = [out_shape[1]] * len(pieces)
     else:
-        bounds = cu_seqlens_q.tolist()
-        extents = [end - start for start, end in itertools.pairwise(bounds)]
-        extents += [q.shape[0] - sum(extents)]
-        outs = [*outs, q.new_zeros((0, heads, head_dim))]
-        lses = [*lses, q.new_zeros((heads, 0))]
-    pad = torch.nn.functional.pad
-    out_rows = [pad(out, (0, 0, 0, 0, 0, rows - out.shape[0])) for out, rows in zip(outs, extents, strict=True)]
-    lse_rows = [pad(lse, (0, rows - lse.shape[1]), value=empty_lse) for lse, rows in zip(lses, extents, strict=True)]
+        extents = [end - start for start, end in itertools.pairwise(cu_seqlens_q.tolist())]
+    outs = [pad(out, (0, 0, 0, 0, 0, rows - out.shape[0])) for (out, _), rows in zip(pieces, extents, strict=True)]
+    lses = [pad(lse, (0, rows - lse.shape[1]), value=empty) for (_, lse), rows in zip(pieces, extents, strict=True)]
     if cu_seqlens_q is None:
-        return Attended(torch.stack(out_rows), torch.stack(lse_rows), stacked)
-    return Attended(torch.cat(out_rows), torch.cat(lse_rows, dim=1), stacked)
+        return torch.stack(outs), torch.stack(lses)
+    rest = out_shape[0] - sum(extents)
+    outs.append(torch.zeros((rest, heads, value_dim)))
+    lses.append(torch.full((heads, rest), empty))
+    return torch.cat(outs), torch.cat(lses, dim=1)

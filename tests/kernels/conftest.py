@@ -1,0 +1,42 @@
+"""The attention kernel and its faces, loaded as every user loads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import kernels
+import pytest
+import torch
+
+from tests.kernels.artifact import attention_repository
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def attention_artifact() -> Path:
+    return attention_repository()
+
+
+@pytest.fixture(scope="session")
+def flash(attention_artifact: Path) -> ModuleType:
+    """Give the face `flash-attn-kernel`: the functions of FlashAttention 2."""
+    module: ModuleType = kernels.get_local_kernel(attention_artifact)
+    return module
+
+
+@pytest.fixture(scope="session")
+def sinks(attention_artifact: Path) -> ModuleType:
+    """Give the face `attn-sinks`: the functions of vllm-flash-attn3, and the one that transformers binds."""
+    module: ModuleType = kernels.get_local_kernel(attention_artifact / "build" / "attn-sinks")
+    return module
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
