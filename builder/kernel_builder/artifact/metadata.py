@@ -10,9 +10,9 @@ from typing import Any
 from kernel_builder.artifact.fields import Fields, MalformedError
 from kernel_builder.artifact.model import BuildRecord, Digest, GitState, Metadata, Provenance
 from kernel_builder.backend import Backend
-from kernel_builder.spec.fields import BadValueError
 from kernel_builder.spec.model import KernelDependency
 from kernel_builder.spec.names import parse_git_url
+from kernel_builder.spec.problems import BadValueError
 
 VENDOR_KEY = "x-kernel-builder"
 LARGEST_METADATA = 8 << 20

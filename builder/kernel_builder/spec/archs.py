@@ -6,7 +6,7 @@ import re
 import tomllib
 from importlib import resources
 
-from kernel_builder.spec.fields import BadValueError, show, suggest
+from kernel_builder.spec.problems import BadValueError, show, suggest
 
 _DATA = tomllib.loads(resources.files("kernel_builder.spec").joinpath("archs.toml").read_text(encoding="utf-8"))
 _CAPABILITY = re.compile(r"(\d{1,2})\.\d([af]?)(\+PTX)?", re.ASCII)

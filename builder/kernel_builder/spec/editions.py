@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from kernel_builder.spec.fields import ProblemCollector, describe
+from kernel_builder.spec.problems import ProblemCollector, describe
 from kernel_builder.spec.schema import COMPILED_BACKENDS, NEWEST_EDITION, OLDEST_EDITION
 
 _FRAMEWORKS = ("torch", "torch-noarch", "tvm-ffi")

@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from kernel_builder.errors import BadInputError, Location, Problem
-from kernel_builder.spec.fields import suggest
 from kernel_builder.spec.locate import KeyPath, printable, render_key
 from kernel_builder.spec.model import BuildSpec, TorchNoarchFramework
+from kernel_builder.spec.problems import suggest
 from kernel_builder.spec.rules import Remark, Rule, framework_key
 
 FILE_NAME = "build.toml"

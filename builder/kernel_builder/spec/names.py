@@ -10,8 +10,8 @@ from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from kernel_builder.backend import Backend
-from kernel_builder.spec.fields import BadValueError, show, suggest
 from kernel_builder.spec.model import Dependency
+from kernel_builder.spec.problems import BadValueError, show, suggest
 from kernel_builder.spec.schema import COMPILED_BACKENDS
 from kernel_builder.version import MinorVersion
 

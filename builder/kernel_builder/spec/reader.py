@@ -10,10 +10,11 @@ from typing import Any
 
 from kernel_builder.errors import BadInputError, Location, Problem
 from kernel_builder.spec.editions import detect_edition, tell_lifted
-from kernel_builder.spec.fields import Fields, ProblemCollector, show
+from kernel_builder.spec.fields import Fields
 from kernel_builder.spec.files import FILE_RULES, read_build_file
 from kernel_builder.spec.locate import Locator
 from kernel_builder.spec.model import BuildSpec
+from kernel_builder.spec.problems import ProblemCollector, show
 from kernel_builder.spec.rules import RULES, Rule
 from kernel_builder.spec.schema import ROOT
 from kernel_builder.spec.sections import SectionReader

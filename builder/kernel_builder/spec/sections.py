@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from kernel_builder.backend import Backend
 from kernel_builder.spec import schema
 from kernel_builder.spec.archs import is_known_capability, parse_cuda_capability, parse_rocm_arch
-from kernel_builder.spec.fields import BadValueError, Fields, ProblemCollector, show
+from kernel_builder.spec.fields import Fields
 from kernel_builder.spec.locate import render_key
 from kernel_builder.spec.model import (
     BackendGeneral,
@@ -42,6 +42,7 @@ from kernel_builder.spec.names import (
     parse_text,
     parse_version,
 )
+from kernel_builder.spec.problems import BadValueError, ProblemCollector, show
 from kernel_builder.version import MinorVersion
 
 T = TypeVar("T")

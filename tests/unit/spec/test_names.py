@@ -6,7 +6,6 @@ import pytest
 
 from kernel_builder.backend import Backend
 from kernel_builder.spec.archs import is_known_capability, parse_cuda_capability, parse_rocm_arch
-from kernel_builder.spec.fields import BadValueError, describe, show, suggest
 from kernel_builder.spec.names import (
     parse_branch,
     parse_compiled_backend,
@@ -21,6 +20,7 @@ from kernel_builder.spec.names import (
     parse_text,
     parse_version,
 )
+from kernel_builder.spec.problems import BadValueError, describe, show, suggest
 from kernel_builder.version import MinorVersion
 
 
