@@ -117,7 +117,7 @@ def _parse_url(fields: Fields, key: str) -> str | None:
     text = fields.take_optional_text(key)
     try:
         return None if text is None else parse_git_url(text)
-    except BadValueError as error:
+    except ValueError as error:
         raise MalformedError(f"`{key}` {error}") from error
 
 

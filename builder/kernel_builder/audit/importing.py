@@ -34,7 +34,7 @@ _BLOCKING_RULES = frozenset(
         rules.METADATA_READABLE,
         rules.METADATA_FIELDS,
         rules.METADATA_ID,
-        rules.METADATA_BACKEND,
+        rules.METADATA_VARIANT,
         rules.METADATA_DEPENDS,
         rules.DIGEST_MATCH,
         rules.DIGEST_COMPLETE,

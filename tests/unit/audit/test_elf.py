@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.unit.audit.samples import CLASSIC, ID, MODULE_SOURCE, link, link_module, link_stub, write_artifact
 
 from kernel_builder.audit import audit_directory
 from kernel_builder.audit.binary import BinaryFormat, Binding, UnreadableBinaryError, recognise_format
 from kernel_builder.audit.elf import read_elf
+from tests.unit.audit.samples import CLASSIC, ID, MODULE_SOURCE, link, link_module, link_stub, write_artifact
 
 pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="the samples are x86_64 libraries")
 

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.unit.audit.samples import ID, good_metadata, write_artifact
 
 from kernel_builder import process
 from kernel_builder.audit import audit_directory, importing
@@ -19,6 +18,7 @@ from kernel_builder.host import HostPlatform
 from kernel_builder.spec.model import KernelDependency
 from kernel_builder.variant import parse_variant
 from kernel_builder.version import MinorVersion
+from tests.unit.audit.samples import ID, good_metadata, write_artifact
 
 LINUX = HostPlatform("x86_64", "linux")
 TORCH = MinorVersion(2, 13)

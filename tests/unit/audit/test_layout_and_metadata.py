@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.audit.samples import ID, good_metadata, seal, write_artifact
 
 from kernel_builder.audit import audit_directory
 from kernel_builder.audit.report import AuditReport
 from kernel_builder.backend import Backend
 from kernel_builder.errors import BadInputError
+from tests.unit.audit.samples import ID, good_metadata, seal, write_artifact
 
 
 def told(report: AuditReport) -> list[str]:
@@ -83,7 +83,7 @@ def test_the_nested_package_of_older_builders_is_understood(tmp_path: Path) -> N
         (lambda path: edit(path, id="torch"), ["metadata-id"]),
         (lambda path: edit(path, id="json"), ["metadata-id"]),
         (lambda path: edit(path, kernels_minver="0.18"), ["metadata-fields"]),
-        (lambda path: edit(path, backend={"type": "cuda"}), ["metadata-backend"]),
+        (lambda path: edit(path, backend={"type": "cuda"}), ["metadata-variant"]),
         (lambda path: edit(path, backend={"type": "npu"}), ["metadata-fields"]),
         (lambda path: edit(path, python_depends=["numpy"]), ["metadata-depends"]),
         (lambda path: edit(path, python_depends=["nvidia-cutlass-dsl"]), ["metadata-depends"]),

@@ -5,7 +5,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
-from tests.unit.audit.samples import CLASSIC, ID, good_facts, good_metadata, undefined
 
 from kernel_builder.audit.binary import BinaryFacts, BinaryFormat, Binding, Symbol
 from kernel_builder.audit.checks.linkage import check_format, check_linkage
@@ -13,6 +12,7 @@ from kernel_builder.audit.policy import load_policy
 from kernel_builder.audit.report import Finding
 from kernel_builder.audit.subject import Library, Subject
 from kernel_builder.variant import ArchVariant, parse_variant
+from tests.unit.audit.samples import CLASSIC, ID, good_facts, good_metadata, undefined
 
 POLICY = load_policy()
 PATH = PurePosixPath(f"{ID}.abi3.so")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from kernel_builder.audit.mangled import qualified_name
+from kernel_builder.audit.mangled import qualified_name, readable_name
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,9 @@ from kernel_builder.audit.mangled import qualified_name
         ("_ZThn16_N5torch1fEv", ("torch", "f")),
         ("_Z3fooi", ("foo",)),
         ("_ZN2atplERKNS_6TensorE", ("at",)),
-        ("_ZNSt6vectorIN2at6TensorEE4sizeEv", ()),
+        ("_ZNSt6vectorIN2at6TensorEE4sizeEv", ("std", "vector")),
+        ("_ZSt8to_charsPcS_d", ("std", "to_chars")),
+        ("_ZNSs6appendEPKc", ()),
         ("_ZN99999at", ()),
         ("memcpy", ()),
         ("_Z", ()),
@@ -26,3 +28,8 @@ from kernel_builder.audit.mangled import qualified_name
 )
 def test_leading_names(symbol: str, names: tuple[str, ...]) -> None:
     assert qualified_name(symbol) == names
+
+
+def test_a_name_is_shown_as_cxx_spells_it() -> None:
+    assert readable_name("_ZSt8to_charsPcS_d") == "std::to_chars"
+    assert readable_name("pthread_create") == "pthread_create"

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from tests.unit.audit.samples import write_artifact
 
 from kernel_builder.audit import audit_directory
 from kernel_builder.audit.report import AuditReport, Finding, Severity
 from kernel_builder.audit.rules import RULES, Rule
+from tests.unit.audit.samples import write_artifact
 
 ROOT = Path(__file__).parents[3]
 DOCUMENTED = re.compile(r"^### `([a-z0-9-]+)` \((error|warning|note)\)$", re.MULTILINE)

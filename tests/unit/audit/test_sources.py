@@ -3,11 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.unit.audit.samples import good_metadata, write_artifact
 
 from kernel_builder.audit.checks.sources import check_sources
 from kernel_builder.audit.policy import load_policy
 from kernel_builder.audit.subject import load_subject
+from tests.unit.audit.samples import good_metadata, write_artifact
 
 
 def rules_of(directory: Path, source: str, **metadata: object) -> list[str]:

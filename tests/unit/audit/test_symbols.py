@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.audit.samples import CLASSIC, STABLE, good_facts, undefined
 
 from kernel_builder.audit.binary import BinaryFacts, Binding, Symbol, VersionNeed
 from kernel_builder.audit.checks.symbols import check_symbols
 from kernel_builder.audit.policy import load_policy
 from kernel_builder.audit.report import Finding, Severity
 from kernel_builder.variant import ArchVariant, parse_variant
+from tests.unit.audit.samples import CLASSIC, STABLE, good_facts, undefined
 
 POLICY = load_policy()
 

@@ -19,7 +19,7 @@ RULES = (
     rules.METADATA_READABLE,
     rules.METADATA_FIELDS,
     rules.METADATA_ID,
-    rules.METADATA_BACKEND,
+    rules.METADATA_VARIANT,
     rules.METADATA_ARCHS,
     rules.METADATA_DEPENDS,
     rules.DIGEST_PRESENT,
@@ -41,7 +41,7 @@ def check_metadata(subject: Subject, policy: Policy) -> Iterable[Finding]:
         yield rules.METADATA_FIELDS.found(METADATA_FILE, subject.metadata_problem or "it cannot be read", _REBUILD)
     else:
         yield from _check_id(subject.metadata, policy)
-        yield from _check_backend(subject, subject.metadata)
+        yield from _check_variant(subject, subject.metadata)
         yield from _check_depends(subject.metadata, policy)
         yield from _check_digest(subject, subject.metadata.digest)
 
@@ -56,10 +56,13 @@ def _check_id(metadata: Metadata, policy: Policy) -> Iterator[Finding]:
         yield rules.METADATA_ID.found(METADATA_FILE, message, hint)
 
 
-def _check_backend(subject: Subject, metadata: Metadata) -> Iterator[Finding]:
+def _check_variant(subject: Subject, metadata: Metadata) -> Iterator[Finding]:
     if subject.variant is not None and metadata.backend is not subject.variant.backend:
         message = f"the metadata says `{metadata.backend}`, the directory's name says `{subject.variant.backend}`"
-        yield rules.METADATA_BACKEND.found(METADATA_FILE, message, _REBUILD)
+        yield rules.METADATA_VARIANT.found(METADATA_FILE, message, _REBUILD)
+    elif metadata.record is not None and metadata.record.variant != subject.name:
+        message = f"it was built as `{metadata.record.variant}`, the directory is called `{subject.name}`"
+        yield rules.METADATA_VARIANT.found(METADATA_FILE, message, "give the directory its name back")
     pattern = _ARCHS.get(metadata.backend)
     for arch in metadata.archs or ():
         if pattern is not None and not pattern.fullmatch(arch):

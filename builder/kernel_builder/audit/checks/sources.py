@@ -90,10 +90,12 @@ def _check_imports(path: PurePosixPath, tree: ast.Module, subject: Subject, poli
         own = {metadata.python_name, metadata.id}
     for node, module in _list_imports(tree.body):
         top = module.partition(".")[0]
+        if top in allowed:
+            continue
         if top in own:
             message = f"`import {module}` names the kernel absolutely, but the loader gives it a name of its own"
             yield rules.PYTHON_IMPORTS.found(f"{path}:{node.lineno}", message, "import it relatively: `from . import`")
-        elif top not in allowed:
+        else:
             message = f"importing the kernel needs the module `{top}`, which is not declared"
             hint = "add it to `python-depends` if the loader knows it, or import it where it is optional"
             yield rules.PYTHON_IMPORTS.found(f"{path}:{node.lineno}", message, hint)

@@ -10,8 +10,8 @@ from functools import cache
 import abi3info
 
 from kernel_builder.audit import rules
-from kernel_builder.audit.binary import BinaryFacts, Binding, Symbol
-from kernel_builder.audit.mangled import qualified_name
+from kernel_builder.audit.binary import BinaryFacts, Binding
+from kernel_builder.audit.mangled import qualified_name, readable_name
 from kernel_builder.audit.policy import Policy, load_torch_shims
 from kernel_builder.audit.report import Finding
 from kernel_builder.variant import ArchVariant, TorchAbi, TorchStableAbi
@@ -66,8 +66,8 @@ def is_torch_shim(symbol: str) -> bool:
 
 
 def show_names(names: Iterable[str]) -> str:
-    """A few of the names, and how many more there are."""
-    listed = sorted(names)
+    """A few of the names, and how many more there are; overloads of a C++ function are one."""
+    listed = sorted({readable_name(name) for name in names})
     text = ", ".join(f"`{name}`" for name in listed[:_SHOWN])
     return text if len(listed) <= _SHOWN else f"{text} and {len(listed) - _SHOWN} more"
 
@@ -123,7 +123,7 @@ def _check_stable_abi(name: str, facts: BinaryFacts) -> Iterator[Finding]:
     """Weak references count too: a C++ object of another torch is no less wrong for being optional."""
     unstable = [symbol for symbol in facts.undefined() if is_torch_cxx(symbol.name)]
     if unstable:
-        names = show_names({_readable(symbol) for symbol in unstable})
+        names = show_names(symbol.name for symbol in unstable)
         message = f"it uses the C++ symbols {names}, which torch may change in any release"
         hint = "include only headers below `torch/csrc/stable` and `torch/headeronly`"
         yield rules.TORCH_STABLE_ABI.found(name, message, hint)
@@ -146,7 +146,3 @@ def _check_shims(name: str, facts: BinaryFacts, claimed: MinorVersion) -> Iterat
     if unknown:
         message = f"{show_names(unknown)} is no stable function of any torch up to {newest}"
         yield rules.TORCH_SHIMS.found(name, message, hint)
-
-
-def _readable(symbol: Symbol) -> str:
-    return "::".join(qualified_name(symbol.name))
