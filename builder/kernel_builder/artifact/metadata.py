@@ -12,7 +12,6 @@ from kernel_builder.artifact.model import BuildRecord, Digest, GitState, Metadat
 from kernel_builder.backend import Backend
 from kernel_builder.spec.model import KernelDependency
 from kernel_builder.spec.names import parse_git_url
-from kernel_builder.spec.problems import BadValueError
 
 VENDOR_KEY = "x-kernel-builder"
 LARGEST_METADATA = 8 << 20
