@@ -33,7 +33,7 @@ type: install ## Check types
 	@$(BIN)/mypy
 
 golden: install ## Rewrite the golden files; read the diff before you commit it
-	@$(BIN)/python -m pytest tests/golden --update-golden
+	@UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/golden
 
 audit: install ## Audit the artifacts in build/
 	@$(BIN)/kernel-builder audit

@@ -1,0 +1,38 @@
+"""The reference of the command line says what `--help` says. `UPDATE_GOLDEN=1` writes it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from kernel_builder.cli import COMMANDS, PROGRAM, commands
+from kernel_builder.errors import ExitCode
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
+MARK = "`make golden` writes it. -->\n"
+
+
+def render_help() -> Iterator[str]:
+    for name in COMMANDS:
+        parent = click.Context(commands, info_name=PROGRAM)
+        command = commands.get_command(parent, name)
+        context = click.Context(command, info_name=name, parent=parent, terminal_width=100, max_content_width=100)
+        yield f"\n### {name}\n\n```\n{command.get_help(context)}\n```\n"
+
+
+def test_the_reference_is_what_help_says() -> None:
+    text = REFERENCE.read_text(encoding="utf-8")
+    head, mark, _ = text.partition(MARK)
+    expected = head + mark + "".join(render_help())
+    if os.environ.get("UPDATE_GOLDEN"):
+        REFERENCE.write_text(expected, encoding="utf-8")
+    assert REFERENCE.read_text(encoding="utf-8") == expected
+
+
+def test_every_exit_code_is_documented() -> None:
+    text = REFERENCE.read_text(encoding="utf-8")
+    for code in ExitCode:
+        assert f"\n| {int(code)} |" in text
