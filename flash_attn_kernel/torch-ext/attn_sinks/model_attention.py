@@ -55,6 +55,7 @@ def flash_attn_forward(
         packing = {**options, "cu_seq_lens_k": cu_seq_lens_k, "max_length_k": max_length_k}
         key, value = cache.update(key_states=key, value_states=value, layer_idx=module.layer_idx, kwargs=packing)
         cu_seq_lens_k, max_length_k = packing["cu_seq_lens_k"], packing["max_length_k"]
+        attention_mask = None  # the model made it without the cached keys; the lengths say all of it
     query, key, value = (_in_autocast_dtype(tensor.transpose(1, 2)) for tensor in (query, key, value))
     if is_causal is None:
         is_causal = getattr(module, "is_causal", True)
