@@ -107,7 +107,7 @@ def test_one_flipped_bit_anywhere_is_told(artifact: Artifact, seed: int) -> None
         (lambda a: library_of(a).write_bytes(b""), {"digest-match", "binary-format"}),
         (lambda a: os.truncate(library_of(a), 5000), {"digest-match", "binary-format"}),
         (lambda a: overwrite(a, 0x12, struct.pack("<H", 183)), {"digest-match", "binary-machine"}),
-        (lambda a: patch(a, "--set-rpath", "/opt/lib"), {"digest-match", "run-path"}),
+        (lambda a: patch(a, "--set-rpath", "/elsewhere/lib"), {"digest-match", "run-path"}),
         (lambda a: patch(a, "--add-needed", "libnuma.so.1"), {"digest-match", "needed-libraries"}),
         (
             lambda a: patch(a, "--remove-needed", "libtorch.so", "--remove-needed", "libtorch_cpu.so"),
@@ -152,7 +152,7 @@ def test_a_name_is_a_promise(artifact: Artifact, name: str, rules: set[str]) -> 
 
 def test_a_true_digest_does_not_hide_a_bad_library(artifact: Artifact) -> None:
     """Whoever can change the library can change the digest too: the binary is judged by itself."""
-    patch(artifact, "--set-rpath", "/opt/lib")
+    patch(artifact, "--set-rpath", "/elsewhere/lib")
     seal(artifact.path, artifact.metadata)
     assert errors_of(artifact.path) == {"run-path"}
 
