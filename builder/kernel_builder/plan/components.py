@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from kernel_builder.backend import Backend
 from kernel_builder.plan.archs import default_archs, intersect_cuda, intersect_rocm, sort_archs
 from kernel_builder.plan.model import Exclusion
-from kernel_builder.spec.model import BuildSpec, Component
+from kernel_builder.plan.sharing import share_sources
+from kernel_builder.spec.model import BuildSpec, Component, TorchNoarchFramework
 from kernel_builder.version import MinorVersion
 
 _WITH_ARCHS = (Backend.CUDA, Backend.ROCM)
@@ -49,7 +50,8 @@ def choose_components(spec: BuildSpec, backend: Backend, toolkit: MinorVersion |
         archs.update(decided)
         chosen.append(_settle(component, decided, toolkit))
     # Sources of the binding are compiled for all archs of the variant, or for the default ones if they are alone.
-    return ComponentChoice(tuple(chosen), sort_archs(archs or available), tuple(excluded))
+    binding = () if isinstance(spec.framework, TorchNoarchFramework) else spec.framework.src
+    return ComponentChoice(share_sources(chosen, binding), sort_archs(archs or available), tuple(excluded))
 
 
 def _decide_archs(backend: Backend, asked: tuple[str, ...], available: tuple[str, ...]) -> tuple[str, ...]:

@@ -36,7 +36,9 @@ def cmake(files: FileSet) -> str:
 
 
 def test_what_does_not_need_torch_is_compiled_once_for_all_faces() -> None:
-    text = cmake(render(component("plain"), component("bound", Dependency.TORCH), faces=("other", "third")))
+    text = cmake(
+        render(component("plain"), component("bound", Dependency.TORCH, source="bound.cpp"), faces=("other", "third"))
+    )
     assert text.count("kernel_component(shared.plain") == 1
     assert text.count(".bound\n") == 3
     assert text.count(".binding\n") == 3
