@@ -1,18 +1,57 @@
-# What keeps a library loadable on systems with an older glibc than the one it was built with.
+# What keeps a library loadable on systems whose glibc and libstdc++ are older than the ones it was built with.
 
 include_guard(GLOBAL)
 
-# kernel_add_compat_library(): `kernel_compat`, linked into every library.
+# Members of the static libstdc++ that have no state and hold functions newer than GCC 8: waiting without a timeout,
+# floating-point `to_chars` and `from_chars`, files, memory resources.
+set(KERNEL_CXX_MEMBERS condition_variable.o floating_from_chars.o floating_to_chars.o fs_dir.o fs_ops.o fs_path.o
+  memory_resource.o)
+
+# kernel_add_compat_library(): `kernel_compat`, linked into every library before all others.
 #
-# An archive: the linker takes a member only where sources use a function that it defines, and looks here before it
-# looks into glibc itself.
+# Archives: the linker takes a member only where sources use a function that it defines, and looks here before it looks
+# into the libraries of the system.
 function(kernel_add_compat_library)
+  add_library(kernel_compat INTERFACE)
   if(NOT CMAKE_SYSTEM_NAME STREQUAL "Linux")
-    add_library(kernel_compat INTERFACE)
     return()
   endif()
-  file(GLOB sources "${PROJECT_SOURCE_DIR}/compat/*.c")
-  add_library(kernel_compat STATIC ${sources})
+  file(GLOB sources "${PROJECT_SOURCE_DIR}/compat/*.c" "${PROJECT_SOURCE_DIR}/compat/*.cpp")
+  add_library(kernel_compat_own STATIC ${sources})
   # Its functions have the names of built-in ones.
-  target_compile_options(kernel_compat PRIVATE -fno-builtin -fno-lto)
+  target_compile_options(kernel_compat_own PRIVATE -fno-builtin -fno-lto)
+  kernel_collect_cxx_members(members)
+  target_link_libraries(kernel_compat INTERFACE ${members} kernel_compat_own)
+  # A definition for one library is not one for the process.
+  target_link_options(kernel_compat INTERFACE "LINKER:--exclude-libs,ALL")
+endfunction()
+
+# kernel_collect_cxx_members(<result>): an archive of KERNEL_CXX_MEMBERS; empty where the compiler has no static library.
+function(kernel_collect_cxx_members result)
+  set(${result} "" PARENT_SCOPE)
+  execute_process(COMMAND "${CMAKE_CXX_COMPILER}" -print-file-name=libstdc++.a
+    OUTPUT_VARIABLE library OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  if(NOT IS_ABSOLUTE "${library}" OR NOT EXISTS "${library}")
+    return()
+  endif()
+  execute_process(COMMAND "${CMAKE_AR}" t "${library}" OUTPUT_VARIABLE present COMMAND_ERROR_IS_FATAL ANY)
+  string(REGEX MATCHALL "[^\n]+" present "${present}")
+  foreach(member IN LISTS KERNEL_CXX_MEMBERS)
+    if(member IN_LIST present)
+      list(APPEND found "${member}")
+    endif()
+  endforeach()
+  if(NOT found)
+    return()
+  endif()
+
+  set(directory "${PROJECT_BINARY_DIR}/compat")
+  set(archive "${directory}/libkernel_compat_cxx.a")
+  file(REMOVE_RECURSE "${directory}")
+  file(MAKE_DIRECTORY "${directory}")
+  execute_process(COMMAND "${CMAKE_AR}" x "${library}" ${found} WORKING_DIRECTORY "${directory}"
+    COMMAND_ERROR_IS_FATAL ANY)
+  execute_process(COMMAND "${CMAKE_AR}" qcs "${archive}" ${found} WORKING_DIRECTORY "${directory}"
+    COMMAND_ERROR_IS_FATAL ANY)
+  set(${result} "${archive}" PARENT_SCOPE)
 endfunction()

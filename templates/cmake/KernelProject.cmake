@@ -39,9 +39,10 @@ function(kernel_variant id)
   target_compile_definitions("${id}.abi" INTERFACE ${arg_DEFINES})
   target_include_directories("${id}.abi" INTERFACE "${PROJECT_SOURCE_DIR}/include")
 
-  kernel_add_library("${id}" "${arg_FRAMEWORK}")
+  add_library("${id}" ${KERNEL_LIBRARY_TYPE})
   set_target_properties("${id}" PROPERTIES PREFIX "" LINKER_LANGUAGE CXX)
-  target_link_libraries("${id}" PRIVATE kernel_compat)
+  target_link_libraries("${id}" PRIVATE kernel_compat) # before the libraries that it takes the place of
+  kernel_link_framework("${id}" "${arg_FRAMEWORK}")
   kernel_link_toolkit("${id}")
 
   set(destination "${arg_KERNEL}/${arg_NAME}")

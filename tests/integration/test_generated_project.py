@@ -51,6 +51,7 @@ REGISTER_EXTENSION(TORCH_EXTENSION_NAME)
 """
 # Functions whose newest version no old glibc has, and a place in the file that must not be in the library.
 POWER = """
+#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <condition_variable>
@@ -65,9 +66,14 @@ double power(double base, double exponent) {
   std::thread worker([=] { *result = std::exp(std::log(base) * exponent) + std::hypot(0.0, std::pow(0.0, 2.0)); });
   worker.join();
   std::mutex mutex;
-  std::condition_variable never;
+  std::condition_variable condition;
   std::unique_lock lock(mutex);
-  never.wait_for(lock, std::chrono::milliseconds(1));
+  condition.wait_for(lock, std::chrono::milliseconds(1));
+  bool ready = true;
+  condition.wait(lock, [&] { return ready; });
+  char digits[32];
+  *std::to_chars(digits, digits + 31, *result).ptr = 0;
+  std::from_chars(digits, digits + 32, *result);
   struct stat status;
   if (stat("/", &status) != 0) throw std::runtime_error(std::string("no root at ") + __FILE__);
   return *result;
@@ -162,20 +168,28 @@ def list_compiler_calls(build: Path) -> list[list[str]]:
     return calls
 
 
-def newest_glibc(library: Path) -> tuple[int, ...]:
+def newest_versions(library: Path) -> dict[str, tuple[int, ...]]:
+    """For each family of versioned symbols, such as `GLIBC`, the newest one that a library needs."""
+    newest: dict[str, tuple[int, ...]] = {}
     with library.open("rb") as stream:
         section = ELFFile(stream).get_section_by_name(".gnu.version_r")
         assert isinstance(section, GNUVerNeedSection)
-        names = [auxiliary.name for _, entries in section.iter_versions() for auxiliary in entries]
-    versions = [name.removeprefix("GLIBC_") for name in names if name.startswith("GLIBC_")]
-    return max(tuple(int(number) for number in version.split(".")) for version in versions)
+        for _, entries in section.iter_versions():
+            for entry in entries:
+                family, _, version = entry.name.partition("_")
+                numbers = tuple(int(number) for number in version.split("."))
+                newest[family] = max(numbers, newest.get(family, ()))
+    return newest
 
 
 def check_library(artifact: Path, *absent: Path) -> None:
-    """Loadable with glibc 2.28, and without a trace of where it was built."""
+    """Loadable with the glibc and libstdc++ of manylinux_2_28, and without a trace of where it was built."""
     (library,) = artifact.glob("*.so")
     assert library.name == f"{library.name.partition('.')[0]}.abi3.so"
-    assert newest_glibc(library) <= (2, 28)
+    newest = newest_versions(library)
+    assert newest["GLIBC"] <= (2, 28)
+    assert newest["GLIBCXX"] <= (3, 4, 24)
+    assert newest["CXXABI"] <= (1, 3, 11)
     content = library.read_bytes()
     assert not [path for path in absent if str(path).encode() in content]
 

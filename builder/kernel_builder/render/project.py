@@ -25,7 +25,7 @@ _BACKEND_FILES: dict[Backend, tuple[str, ...]] = {
     Backend.ROCM: ("backend/Rocm.cmake", "hipify.py"),
     Backend.XPU: ("backend/Xpu.cmake",),
 }
-_COMPAT = ("clocks.c", "files.c", "forward.h", "math.c", "numbers.c", "single_threaded.c", "threads.c")
+_COMPAT = ("clocks.c", "cxx.cpp", "files.c", "forward.h", "math.c", "numbers.c", "single_threaded.c", "threads.c")
 _LANGUAGES = {
     Language.CXX: ("C", "CXX"),
     Language.CUDA: ("C", "CXX", "CUDA"),

@@ -3,6 +3,8 @@
 
 include_guard(GLOBAL)
 
+set(KERNEL_LIBRARY_TYPE MODULE)
+
 # kernel_expect_torch(<version>): KERNEL_TORCH_SDK holds torch of that release line.
 function(kernel_expect_torch planned)
   set(remedy "Configure with -DKERNEL_TORCH_SDK=<directory of the torch package>, or run kernel-builder again.")
@@ -40,9 +42,8 @@ function(kernel_find_torch_library name)
   set_target_properties("torch::${name}" PROPERTIES IMPORTED_LOCATION "${location}")
 endfunction()
 
-# kernel_add_library(<id> <framework>): a Python extension module; framework is `torch` or `torch-stable-abi`.
-function(kernel_add_library id framework)
-  add_library("${id}" MODULE)
+# kernel_link_framework(<id> <framework>): a Python extension module; framework is `torch` or `torch-stable-abi`.
+function(kernel_link_framework id framework)
   kernel_link_torch("${id}" "${framework}")
   kernel_link_python("${id}")
 endfunction()

@@ -2,6 +2,8 @@
 
 include_guard(GLOBAL)
 
+set(KERNEL_LIBRARY_TYPE SHARED)
+
 # kernel_expect_tvm_ffi(<version>): KERNEL_TVM_FFI_SDK holds tvm-ffi of that release line.
 function(kernel_expect_tvm_ffi planned)
   set(remedy "Configure with -DKERNEL_TVM_FFI_SDK=<directory of the tvm_ffi package>, or run kernel-builder again.")
@@ -25,9 +27,8 @@ function(kernel_expect_tvm_ffi planned)
   set_target_properties(tvm::ffi PROPERTIES IMPORTED_LOCATION "${library}")
 endfunction()
 
-# kernel_add_library(<id> <framework>): a library that tvm-ffi loads by itself, so not a Python module.
-function(kernel_add_library id framework)
-  add_library("${id}" SHARED)
+# kernel_link_framework(<id> <framework>): a library that tvm-ffi loads by itself, so not a Python module.
+function(kernel_link_framework id framework)
   target_include_directories("${id}.abi" SYSTEM INTERFACE "${KERNEL_TVM_FFI_SDK}/include")
   target_link_libraries("${id}" PRIVATE tvm::ffi)
   if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
