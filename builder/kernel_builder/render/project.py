@@ -167,6 +167,6 @@ def _package_patterns(spec: BuildSpec) -> tuple[str, ...]:
 
 
 def _render_ops(variant: VariantPlan) -> bytes:
-    templates = {"": "noarch", "tvm-ffi": "tvm_ffi"}
-    name = templates.get(_framework(variant), "torch")
-    return render_template(f"ops/{name}.py.j2", unique_id=variant.unique_id)
+    templates = {"": "ops/noarch.py.j2", "tvm-ffi": "ops/tvm_ffi.py.j2"}
+    template = templates.get(_framework(variant), "ops/torch.py.j2")
+    return render_template(template, unique_id=variant.unique_id)
