@@ -6,6 +6,7 @@ import json
 import sys
 import tempfile
 from types import ModuleType
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
@@ -20,7 +21,24 @@ def attend(kernel: ModuleType) -> tuple[int, ...]:
 
 
 def logits(name: str, **settings: object) -> str:
-    """Return what the logits of a model with this attention implementation are: `finite`, or not."""
+    """Return what the logits of a model that is loaded with this attention are: `finite`, or not."""
+    return _look(_load(attn_implementation=name, **settings))
+
+
+def logits_after_switch(name: str, **settings: object) -> str:
+    """Return the same of a model that is loaded with eager attention and switched."""
+    model = _load(attn_implementation="eager")
+    model.set_attn_implementation(name, **settings)
+    return _look(model)
+
+
+def logits_in_turns(first: str, second: str, **settings: object) -> str:
+    """Return the same of the first of two models that live in one process, after the second one was loaded and ran."""
+    models = [_load(attn_implementation=name, **settings) for name in (first, second)]
+    return [_look(model) for model in reversed(models)][-1]
+
+
+def _load(**settings: object) -> Any:
     from transformers import AutoModelForCausalLM, LlamaConfig  # noqa: PLC0415 - half of a process without models
 
     config = LlamaConfig(
@@ -33,13 +51,18 @@ def logits(name: str, **settings: object) -> str:
     )
     with tempfile.TemporaryDirectory() as folder:
         AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation=name, **settings)
+        return AutoModelForCausalLM.from_pretrained(folder, **settings)
+
+
+def _look(model: Any) -> str:
     return "finite" if torch.isfinite(model(torch.arange(8)[None]).logits).all() else "not finite"
 
 
 def main() -> None:
     clients = (get_kernel, get_kernel_variants, has_kernel, install_kernel, snapshot_download)
-    names = {function.__name__: function for function in (attend, logits, *clients)}
+    names = {
+        function.__name__: function for function in (attend, logits, logits_after_switch, logits_in_turns, *clients)
+    }
     answers = {}
     for question, expression in json.loads(sys.argv[1]).items():
         try:

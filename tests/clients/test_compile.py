@@ -64,6 +64,17 @@ def test_one_graph_for_every_length(name: str) -> None:
 
 
 @torch.no_grad()
+def test_one_graph_for_a_packed_row() -> None:
+    """How many documents there are is not known while the graph is made; they keep to themselves all the same."""
+    positions = torch.cat([torch.arange(length) for length in (9, 1, 14)])[None]
+    tokens = draw_tokens(1, 24)
+    logits = _one_graph(_build("gpt_oss", SINKS))(tokens, position_ids=positions, use_cache=False).logits[0]
+    for document in (slice(0, 9), slice(9, 10), slice(10, 24)):
+        alone = _build("gpt_oss", "eager")(tokens[:, document]).logits[0]
+        assert relative_error(logits[document], alone) < FP32_TOLERANCE
+
+
+@torch.no_grad()
 def test_one_graph_in_fp32_when_dynamo_may_skip_the_warning() -> None:
     tokens = draw_tokens(2, 24)
     model = _build("llama", FLASH)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from transformers import ContinuousBatchingConfig, GenerationConfig
 
-from tests.clients.repositories import FLASH, FLASH_3, SINKS
+from tests.clients.repositories import FLASH, FLASH_3, SINKS, local_kernels
 from tests.clients.tiny_models import build_model, draw_tokens, eager_model
 
 LENGTHS = (12, 1, 20, 5, 9)
@@ -72,3 +73,15 @@ def test_a_name_without_flash_is_switched(family: str) -> None:
 def test_a_name_without_flash_is_refused_when_it_may_not_be_switched() -> None:
     with pytest.raises(ValueError, match=f"Implementation {SINKS} is not supported for continuous batching"):
         _generate_batch(build_model("llama", SINKS), auto_switch_to_flash=False)
+
+
+def test_the_sinks_kernel_itself_reads_the_paged_cache(
+    flash_repository: Path, sinks_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where LOCAL_KERNELS leads the default of GPT-OSS to `attn-sinks`, that kernel is handed the cache."""
+    build_model("llama", FLASH)  # another kernel takes the one place in the process, so that the name is looked up anew
+    monkeypatch.setenv("LOCAL_KERNELS", f"{FLASH_3}={sinks_repository}")
+    model = build_model("gpt_oss", FLASH_3)
+    assert _generate_batch(model, page_size=16, max_batch_tokens=8) == _expected("gpt_oss")
+    monkeypatch.setenv("LOCAL_KERNELS", local_kernels(flash_repository, sinks_repository))
+    build_model("llama", FLASH)

@@ -79,6 +79,34 @@ def test_flash_attention_strings_lead_to_the_kernel(family: str, request_: str, 
     assert relative_error(model(tokens).logits, eager_model(family)(tokens).logits) < FP32_TOLERANCE
 
 
+@pytest.mark.parametrize("name", [FLASH, SINKS])
+def test_inference_mode(name: str) -> None:
+    tokens = draw_tokens(2, 24)
+    with torch.inference_mode():
+        logits = build_model("mistral", name)(tokens).logits
+    assert relative_error(logits, eager_model("mistral")(tokens).logits) < FP32_TOLERANCE
+
+
+@torch.no_grad()
+def test_a_mask_of_the_callers_own() -> None:
+    """The first five tokens see each other, the other ones what is before them. Only `attn-sinks` can be told so."""
+    tokens = draw_tokens(2, 24)
+    visible = torch.ones(24, 24, dtype=torch.bool).tril()
+    visible[:5, :5] = True
+    logits = [build_model("llama", name)(tokens, attention_mask=visible[None, None]).logits for name in (SINKS, "sdpa")]
+    assert relative_error(*logits) < FP32_TOLERANCE
+    added = torch.zeros(24, 24).masked_fill(~visible, -torch.inf)
+    with pytest.raises(NotImplementedError, match="`attn_mask` must be bool"):
+        build_model("llama", SINKS)(tokens, attention_mask=added[None, None])
+
+
+def test_attention_weights_are_not_to_be_had() -> None:
+    tokens = draw_tokens(1, 4)
+    assert build_model("llama", FLASH)(tokens, output_attentions=True).attentions == ()
+    with pytest.warns(UserWarning, match="`output_attentions` is not supported"):
+        assert build_model("llama", SINKS)(tokens, output_attentions=True).attentions == ()
+
+
 @pytest.mark.parametrize(
     ("family", "change"),
     [

@@ -14,7 +14,7 @@ import pytest
 
 from tests.clients.loopback_hub import COMMIT, read_artifacts, serve_hub
 
-TRUSTED, OTHER = "trusted/flash-attn-kernel", "somebody/attn-sinks"
+TRUSTED, OTHER, OTHER_FLASH = "trusted/flash-attn-kernel", "somebody/attn-sinks", "somebody/flash-attn-kernel"
 
 SHAPE = "(1, 3, 2, 8)"
 
@@ -24,7 +24,8 @@ Ask = Callable[..., dict[str, str]]
 @pytest.fixture(scope="module")
 def ask(flash_repository: Path, sinks_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     """Run questions, named Python expressions, in a fresh process; give each one's value or error as text."""
-    folders = {TRUSTED: flash_repository / "build", OTHER: sinks_repository}
+    flash = flash_repository / "build"
+    folders = {TRUSTED: flash, OTHER: sinks_repository, OTHER_FLASH: flash}
     repositories = {
         name: read_artifacts(sorted(path.parent for path in folder.glob("torch*/metadata.json")))
         for name, folder in folders.items()
@@ -71,6 +72,9 @@ def online(ask: Ask) -> dict[str, str]:
             "allowed": f"attend(get_kernel({OTHER!r}, version=1, trust_remote_code=[{OTHER!r}]))",
             "model": f"logits({TRUSTED!r})",
             "allowed model": f"logits({OTHER!r}, allow_all_kernels=True)",
+            "switched model": f"logits_after_switch({OTHER_FLASH!r}, allow_all_kernels=True)",
+            "in turns": f"logits_in_turns({OTHER_FLASH!r}, {TRUSTED!r}, allow_all_kernels=True)",
+            "sinks in turns": f"logits_in_turns({OTHER!r}, {TRUSTED!r}, allow_all_kernels=True)",
             "untrusted model": f"logits({OTHER + '@v1'!r})",
         }
     )
@@ -91,7 +95,15 @@ def test_any_other_publisher_must_be_allowed(online: dict[str, str]) -> None:
     assert online["untrusted"].startswith(refusal)
     assert online["untrusted model"].startswith(refusal)
     assert online["allowed"] == SHAPE
-    assert online["allowed model"] == "finite"
+    assert online["allowed model"] == online["switched model"] == "finite"
+
+
+def test_the_permission_is_forgotten_when_two_kernels_take_turns(online: dict[str, str]) -> None:
+    """Every layer fetches its functions again, without it. The sinks kernel's function is bound for good."""
+    assert online["in turns"].startswith(
+        f"ValueError: Kernel repository '{OTHER_FLASH}' is not from a trusted publisher."
+    )
+    assert online["sinks in turns"] == "finite"
 
 
 @pytest.mark.usefixtures("online")

@@ -13,11 +13,15 @@ import kernels
 import pytest
 import torch
 from kernels.variants import get_variants_local, resolve_variants
+from torch.nn.functional import scaled_dot_product_attention
 
 from tests.clients.repositories import FLASH, FLASH_2, SINKS
 
 FLASH_FUNCTIONS = {"flash_attn_func", "flash_attn_varlen_func", "flash_attn_with_kvcache", "fwd", "varlen_fwd", "bwd"}
 SINKS_FUNCTIONS = {"flash_attn_func", "flash_attn_forward", "supports_flash_attn"}
+
+REQUIRED_KEYS = {"name", "id", "version", "license", "python-depends", "backend"}
+OPTIONAL_KEYS = {"upstream", "source", "kernel-depends", "kernels-minver", "digest", "provenance"}
 
 
 @pytest.fixture(params=["flash", "sinks"])
@@ -121,13 +125,50 @@ def test_metadata_is_good_for_this_loader_and_the_next(repository: Path) -> None
     for variant in _variants(repository):
         text = (variant / "metadata.json").read_bytes()
         raw, metadata = json.loads(text), kernels.Metadata.from_bytes(text)
-        assert {"name", "id", "version", "license", "python-depends", "backend", "digest", "provenance"} <= set(raw)
+        assert REQUIRED_KEYS | {"digest", "provenance"} <= set(raw)
+        assert set(raw) - REQUIRED_KEYS - OPTIONAL_KEYS == {"x-kernel-builder"}
         assert raw["backend"] == {"type": "cpu"}
         assert "kernels-minver" not in raw, "the kernel needs nothing that an older loader lacks"
         assert raw["provenance"]["kernel-builder"]["version"]
         assert metadata.digest is not None
         actual = kernels._rust.Digest.hash_variant(metadata.digest.algorithm, variant)
         metadata.digest.validate(actual)
+
+
+def test_the_low_level_functions_as_model_cards_show_them(flash_repository: Path) -> None:
+    """Half precision and eight dimensions, dense and packed: the smallest inputs that people try first."""
+    flash = kernels.get_local_kernel(flash_repository)
+    q, k, v = (torch.randn(2, 5, 4, 8, dtype=torch.float16) for _ in range(3))
+    for causal in (False, True):
+        out = flash.fwd(q=q, k=k, v=v, is_causal=causal)[0]
+        expected = scaled_dot_product_attention(
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=causal
+        )
+        torch.testing.assert_close(out, expected.transpose(1, 2), atol=1e-2, rtol=1e-3)
+    bounds = torch.tensor([0, 5, 10], dtype=torch.int32)
+    packed = flash.varlen_fwd(
+        q=q.flatten(0, 1),
+        k=k.flatten(0, 1),
+        v=v.flatten(0, 1),
+        cu_seqlens_q=bounds,
+        cu_seqlens_k=bounds,
+        max_seqlen_q=5,
+        max_seqlen_k=5,
+        is_causal=True,
+    )[0]
+    torch.testing.assert_close(packed.view_as(q), flash.fwd(q=q, k=k, v=v, is_causal=True)[0])
+
+
+def test_the_functions_of_the_sinks_kernel_return_two_values(sinks_repository: Path) -> None:
+    q, k, v = (torch.randn(2, length, 8, 64, dtype=torch.bfloat16) for length in (128, 256, 256))
+    out, lse = kernels.get_local_kernel(sinks_repository).flash_attn_func(q, k, v, causal=True)
+    assert out.shape == (2, 128, 8, 64)
+    assert lse.shape == (2, 8, 128)
+
+
+def test_a_version_must_be_named() -> None:
+    with pytest.raises(ValueError, match="A kernel version or revision must be specified"):
+        kernels.get_kernel(FLASH)
 
 
 def test_a_path_must_be_a_path(flash_repository: Path) -> None:

@@ -143,10 +143,6 @@ def test_the_old_prefix_of_continuous_batching() -> None:
     assert model.config._attn_implementation == FLASH
 
 
-def test_attention_weights_are_not_to_be_had() -> None:
-    assert build_model("llama", FLASH)(draw_tokens(1, 4), output_attentions=True).attentions == ()
-
-
 def test_a_kernel_config_is_refused_on_cpu() -> None:
     config = KernelConfig(kernel_mapping={"RMSNorm": "acme/norms:RMSNorm"})
     with pytest.raises(ValueError, match=r"Only devices in .* are supported, got: cpu"):
