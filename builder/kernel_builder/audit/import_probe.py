@@ -3,8 +3,9 @@
     python import_probe.py REQUEST.json ANSWER.json
 
 It imports nothing of this package: what it measures is a user's process. REQUEST has `directory`, `backend`, `id`,
-`python_name` and `modules` (those that `python-depends` stand for). ANSWER has `outcome` (`imported`, `skipped`,
-`failed`), `detail`, `loader` and `namespaces` (those of the ops that the import registered).
+`python_name`, `modules` (those that `python-depends` stand for) and `optional` (those that a kernel may import, but
+that not every machine has). ANSWER has `outcome` (`imported`, `skipped`, `failed`), `detail`, `loader` and
+`namespaces` (those of the ops that the import registered).
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         module = _load(directory, request) if loader == "importlib" else _load_with_kernels(directory, request)
         if not Path(module.__file__ or "").is_relative_to(directory):
             raise ImportError(f"the loader chose `{module.__file__}`")  # noqa: TRY301 - told like any other failure
-    except BaseException:  # noqa: BLE001 - a kernel may raise anything, SystemExit too
+    except BaseException as error:  # noqa: BLE001 - a kernel may raise anything, SystemExit too
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in request["optional"]:
+            return {"outcome": "skipped", "detail": f"the module `{error.name}` is not installed"}
         return {"outcome": "failed", "detail": traceback.format_exc(limit=-6), "loader": loader}
     return {"outcome": "imported", "loader": loader, "namespaces": sorted(_op_namespaces() - before)}
 

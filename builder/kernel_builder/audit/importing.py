@@ -144,6 +144,7 @@ def _run_probe(
             "id": metadata.id,
             "python_name": metadata.python_name,
             "modules": sorted(modules - {""}),
+            "optional": sorted(policy.python_modules),
         }
         request.write_text(json.dumps(document), encoding="utf-8")
         env = process.child_environment({"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"})

@@ -166,5 +166,5 @@ def _read_library(directory: Path, path: PurePosixPath) -> Library:
 
 
 def iter_python_files(subject: Subject) -> Iterator[PurePosixPath]:
-    """The Python sources."""
-    return (path for path in subject.files if path.suffix in {".py", ".pyi"})
+    """The Python modules; stubs for type checkers are not imported."""
+    return (path for path in subject.files if path.suffix == ".py")

@@ -150,14 +150,21 @@ def test_a_missing_dependency_is_not_the_artifacts_fault(tmp_path: Path) -> None
     assert finding.message == "the artifact was not imported: the module `tvm_ffi` is not installed"
 
 
+def test_a_module_that_comes_with_other_torches_is_not_the_artifacts_fault(tmp_path: Path) -> None:
+    """Triton is not there on every machine that builds; a policy of the user's can name further modules."""
+    mine = tmp_path / "mine.toml"
+    mine.write_text('extends = ["hub"]\n[python-modules]\nallowed = ["module_of_another_torch"]\n')
+    init = "import module_of_another_torch.language as tl\n"
+    artifact = write_artifact(tmp_path, variant="torch-cpu", files={"__init__.py": init})
+    (finding,) = check_import(load_subject(artifact), load_policy(mine), ())
+    assert finding.message == "the artifact was not imported: the module `module_of_another_torch` is not installed"
+
+
 def test_the_probe_answers_in_json(tmp_path: Path) -> None:
     """The probe is a program of its own: this is its interface."""
     artifact = write_artifact(tmp_path, variant="torch-cpu", files={"__init__.py": GOOD_INIT, "_ops.py": NOARCH_OPS})
     request, answer = tmp_path / "request.json", tmp_path / "answer.json"
-    request.write_text(
-        json.dumps(
-            {"directory": str(artifact), "backend": "cpu", "id": ID, "python_name": "relu", "modules": ["absent"]}
-        )
-    )
+    document = {"directory": str(artifact), "backend": "cpu", "id": ID, "python_name": "relu", "optional": []}
+    request.write_text(json.dumps({**document, "modules": ["absent"]}))
     process.run([sys.executable, "-P", importing._PROBE, request, answer])
     assert json.loads(answer.read_text()) == {"outcome": "skipped", "detail": "the module `absent` is not installed"}
