@@ -3,17 +3,21 @@
 Prints the files to compile, one a line, in the order of the sources: translated ones for CUDA files, others unchanged.
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import importlib.util
 import shutil
 import sys
 from pathlib import Path
+from types import ModuleType
 
 CODE = {".cu", ".cuh", ".c", ".cc", ".cpp", ".cxx", ".h", ".hh", ".hip", ".hpp", ".hxx", ".inc", ".inl"}
 
 
-def load_hipify(torch: Path):
+def load_hipify(torch: Path) -> ModuleType:
+    """Import torch's hipify from the files of a torch package, which need not be importable itself."""
     package = torch / "utils" / "hipify"
     spec = importlib.util.spec_from_file_location(
         "kernel_hipify", package / "__init__.py", submodule_search_locations=[str(package)]
@@ -26,7 +30,7 @@ def load_hipify(torch: Path):
 
 
 def copy_code(project: Path, output: Path) -> None:
-    """hipify writes beside what it reads, so it reads a copy; hidden directories and results of builds stay out."""
+    """Hipify writes beside what it reads, so it reads a copy; hidden directories and results of builds stay out."""
     for path in sorted(project.rglob("*")):
         relative = path.relative_to(project)
         hidden = any(part.startswith(".") for part in relative.parts) or relative.parts[0] in {"build", "result"}
@@ -38,22 +42,27 @@ def copy_code(project: Path, output: Path) -> None:
 
 
 def main() -> None:
+    """Translate what the command line names."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--torch", type=Path, required=True)
     parser.add_argument("--project", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--include", type=Path, action="append", default=[])
     parser.add_argument("sources", type=Path, nargs="*")
     arguments = parser.parse_args()
 
     copy_code(arguments.project, arguments.output)
-    cuda = [str(source.relative_to(arguments.project)) for source in arguments.sources if source.suffix == ".cu"]
+    output = arguments.output
+    copies = {path: output / path.relative_to(arguments.project) for path in arguments.sources + arguments.include}
+    cuda = [str(copies[source]) for source in arguments.sources if source.suffix == ".cu"]
     translated = {}
     if cuda:
         with contextlib.redirect_stdout(sys.stderr):
             result = load_hipify(arguments.torch).hipify(
-                project_directory=str(arguments.project),
-                output_directory=str(arguments.output),
-                includes=[f"{arguments.output}/*"],
+                project_directory=str(output),
+                output_directory=str(output),
+                includes=[f"{output}/*"],
+                header_include_dirs=[str(copies[directory]) for directory in arguments.include],
                 extra_files=cuda,
                 show_progress=False,
                 is_pytorch_extension=True,
@@ -61,8 +70,7 @@ def main() -> None:
             )
         translated = {name: outcome.hipified_path for name, outcome in result.items()}
     for source in arguments.sources:
-        copy = str(arguments.output / source.relative_to(arguments.project)) if source.suffix == ".cu" else None
-        print(translated.get(copy, source) if copy is not None else source)
+        sys.stdout.write(f"{translated[str(copies[source])] if source.suffix == '.cu' else source}\n")
 
 
 if __name__ == "__main__":

@@ -304,3 +304,35 @@ def test_what_was_not_planned_stops_with_a_remedy(
     )
     assert completed.returncode != 0
     assert told in " ".join(completed.stderr.split())
+
+
+def test_cuda_sources_are_translated_for_rocm(tmp_path: Path) -> None:
+    write_project(
+        tmp_path / "project",
+        {
+            "relu_cuda/relu.cu": '#include "launch_cuda.h"\n#include "deep/other_cuda.h"\nvoid f() { launch(); }\n',
+            "relu_cuda/launch_cuda.h": "inline void launch() { cudaDeviceSynchronize(); }\n",
+            "include/deep/other_cuda.h": "inline void other() { cudaDeviceReset(); }\n",
+            "plain.cpp": "",
+            "native.hip": "",
+            ".git/config.h": "",
+        },
+    )
+    sources = [tmp_path / "project" / name for name in ("relu_cuda/relu.cu", "plain.cpp", "native.hip")]
+    script = Path(__file__).parents[2] / "templates" / "cmake" / "hipify.py"
+    completed = subprocess.run(
+        [
+            sys.executable, script, "--torch", SDK, "--project", tmp_path / "project",
+            "--output", tmp_path / "translated", f"--include={tmp_path}/project/include", "--", *sources,
+        ],
+        check=True, capture_output=True, encoding="utf-8",
+    )  # fmt: skip
+    translated, *others = map(Path, completed.stdout.splitlines())
+    assert others == sources[1:]
+    assert translated.suffix == ".hip"
+    assert translated.is_relative_to(tmp_path / "translated")
+    headers = [path.read_text(encoding="utf-8") for path in (tmp_path / "translated").rglob("*_hip.h")]
+    assert len(headers) == 2
+    assert any("hipDeviceSynchronize" in header for header in headers)
+    assert any("hipDeviceReset" in header for header in headers)
+    assert not (tmp_path / "translated" / ".git").exists()

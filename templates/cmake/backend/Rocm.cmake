@@ -20,9 +20,10 @@ endfunction()
 function(kernel_prepare_sources result name sources include)
   find_package(Python 3.9 REQUIRED COMPONENTS Interpreter)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${sources})
+  list(TRANSFORM include PREPEND "--include=")
   execute_process(
     COMMAND "${Python_EXECUTABLE}" "${PROJECT_SOURCE_DIR}/cmake/hipify.py" --torch "${KERNEL_TORCH_SDK}"
-      --project "${KERNEL_PROJECT_DIR}" --output "${KERNEL_HIPIFIED_DIR}" -- ${sources}
+      --project "${KERNEL_PROJECT_DIR}" --output "${KERNEL_HIPIFIED_DIR}" ${include} -- ${sources}
     OUTPUT_VARIABLE translated OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
   string(REPLACE "\n" ";" translated "${translated}")
   set(${result} ${translated} PARENT_SCOPE)
