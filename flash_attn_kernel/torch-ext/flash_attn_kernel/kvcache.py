@@ -65,20 +65,11 @@ def attend_with_kvcache(
     if rotary_cos is not None:
         starts = cache_seqlens if rotary_seqlens is None else rotary_seqlens
         each_its_own = causal or window_size != (-1, -1)
-        q = rotate(
-            q,
-            rotary_cos,
-            rotary_sin,
-            _positions(q, starts, cu_seqlens_q, advance=each_its_own),
-            interleaved=rotary_interleaved,
-        )
-        k = rotate(
-            k,
-            rotary_cos,
-            rotary_sin,
-            _positions(k, starts, cu_seqlens_k_new, advance=True),
-            interleaved=rotary_interleaved,
-        )
+        of_queries = _positions(q, starts, cu_seqlens_q, advance=each_its_own)
+        of_keys = _positions(k, starts, cu_seqlens_k_new, advance=True)
+        _check_positions(rotary_cos.shape[0], of_queries, of_keys)
+        q = rotate(q, rotary_cos, rotary_sin, of_queries, interleaved=rotary_interleaved)
+        k = rotate(k, rotary_cos, rotary_sin, of_keys, interleaved=rotary_interleaved)
     seqused_k = cache_seqlens
     if k is not None:
         ops.flash_attn_append_kv(
@@ -134,6 +125,17 @@ def _positions(x: torch.Tensor, starts: torch.Tensor, cu_seqlens: torch.Tensor, 
         return starts[sequence] + position if advance else starts[sequence]
     position = torch.arange(x.shape[1], device=x.device)
     return starts.unsqueeze(1) + (position if advance else torch.zeros_like(position))
+
+
+def _check_positions(rows: int, *positions: torch.Tensor) -> None:
+    """Raise if a token's position is not a row of the rotary tables; cannot be told while a graph is captured."""
+    if torch.compiler.is_compiling():
+        return
+    for each in positions:
+        if each.numel() and (int(each.min()) < 0 or int(each.max()) >= rows):
+            raise ValueError(
+                f"positions must be rows of `rotary_cos`, 0 to {rows - 1}, got {int(each.min())} to {int(each.max())}"
+            )
 
 
 def _check_new_keys(
