@@ -89,7 +89,9 @@ class ProblemCollector:
         return len(self._problems) > MAX_PROBLEMS
 
     def notice(self, path: KeyPath, message: str) -> None:
-        """Note something that the author should know, and that stops nothing."""
+        """Note something that the author should know, and that stops nothing. Nobody reads hundreds of these."""
+        if len(self._notices) >= MAX_PROBLEMS:
+            return
         path = self._in_file(path)
         line = self._locator.line_of(path)
         place = self._file if line is None else f"{self._file}:{line}"
