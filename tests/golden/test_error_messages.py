@@ -14,7 +14,8 @@ import pytest
 from kernel_builder.errors import BadInputError
 from kernel_builder.spec.reader import load_spec
 
-CASES = sorted(path for path in (Path(__file__).parent / "errors").iterdir() if path.is_dir())
+ERRORS = Path(__file__).parent / "errors"
+CASES = sorted(path for path in ERRORS.iterdir() if path.is_dir())
 OWN_FILES = {"build.toml", "expected.txt"}
 
 
@@ -33,5 +34,6 @@ def test_error_message(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_case_is_complete() -> None:
     assert len(CASES) >= 30
+    assert sorted(ERRORS.iterdir()) == CASES, "a stray file"
     for case in CASES:
         assert {path.name for path in case.iterdir()} >= OWN_FILES, case.name
