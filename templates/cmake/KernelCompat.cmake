@@ -28,6 +28,12 @@ endfunction()
 
 # kernel_collect_cxx_members(<result>): an archive of KERNEL_CXX_MEMBERS; empty where the compiler has no static library.
 function(kernel_collect_cxx_members result)
+  set(directory "${PROJECT_BINARY_DIR}/compat")
+  set(archive "${directory}/libkernel_compat_cxx.a")
+  if(EXISTS "${archive}") # a new one would make every library be linked again
+    set(${result} "${archive}" PARENT_SCOPE)
+    return()
+  endif()
   set(${result} "" PARENT_SCOPE)
   execute_process(COMMAND "${CMAKE_CXX_COMPILER}" -print-file-name=libstdc++.a
     OUTPUT_VARIABLE library OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
@@ -45,13 +51,12 @@ function(kernel_collect_cxx_members result)
     return()
   endif()
 
-  set(directory "${PROJECT_BINARY_DIR}/compat")
-  set(archive "${directory}/libkernel_compat_cxx.a")
   file(REMOVE_RECURSE "${directory}")
   file(MAKE_DIRECTORY "${directory}")
   execute_process(COMMAND "${CMAKE_AR}" x "${library}" ${found} WORKING_DIRECTORY "${directory}"
     COMMAND_ERROR_IS_FATAL ANY)
-  execute_process(COMMAND "${CMAKE_AR}" qcs "${archive}" ${found} WORKING_DIRECTORY "${directory}"
+  execute_process(COMMAND "${CMAKE_AR}" qcs unfinished.a ${found} WORKING_DIRECTORY "${directory}"
     COMMAND_ERROR_IS_FATAL ANY)
+  file(RENAME "${directory}/unfinished.a" "${archive}")
   set(${result} "${archive}" PARENT_SCOPE)
 endfunction()
