@@ -64,6 +64,19 @@ def probe_inputs(spec: BuildSpec) -> BuildInputs:
     return BuildInputs(files)
 
 
+def list_package_files(spec: BuildSpec, kernel_name: str) -> dict[PurePosixPath, PurePosixPath]:
+    """The files of a kernel's Python package: path in the package -> path in the project.
+
+    kernel_name: the project's own, or that of a face, whose files lie over the project's.
+    """
+    root = spec.root.resolve()
+    files: dict[PurePosixPath, PurePosixPath] = {}
+    for name in dict.fromkeys((spec.general.name, kernel_name)):
+        directory = spec.extension_dir / name.replace("-", "_")
+        files.update((path.relative_to(directory), path) for path in _list_package(spec, root, name))
+    return dict(sorted(files.items()))
+
+
 class _UnusableFileError(Exception):
     """Why one file cannot be an input."""
 
@@ -81,10 +94,14 @@ def _list_inputs(spec: BuildSpec, root: Path) -> set[PurePosixPath]:
         found.update(_list_files(root, directory, _HEADER_SUFFIXES))
     for directory in beside:
         found.update(_list_files(root, directory, _HEADER_SUFFIXES, recursive=False))
-    suffixes = {f".{extension.lstrip('.')}" for extension in spec.framework.pyext}
-    for name in (spec.general.python_name, *(face.python_name for face in spec.faces)):
-        found.update(_list_files(root, spec.extension_dir / name, suffixes))
+    for name in (spec.general.name, *(face.name for face in spec.faces)):
+        found.update(_list_package(spec, root, name))
     return found
+
+
+def _list_package(spec: BuildSpec, root: Path, kernel_name: str) -> Iterator[PurePosixPath]:
+    suffixes = [f".{extension.lstrip('.')}" for extension in spec.framework.pyext]
+    return _list_files(root, spec.extension_dir / kernel_name.replace("-", "_"), suffixes)
 
 
 def _list_files(

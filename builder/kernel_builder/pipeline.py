@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,8 +17,9 @@ from kernel_builder.audit.policy import DEFAULT_POLICY
 from kernel_builder.backend import FACTS, Backend
 from kernel_builder.compile import CompiledTree, Workspace, compile_project, open_workspace
 from kernel_builder.compile.workspace import work_dir_of
-from kernel_builder.errors import AuditError, BadInputError, CompileError, Location, Problem
-from kernel_builder.inputs import BuildInputs, probe_inputs
+from kernel_builder.disk import explain_disk
+from kernel_builder.errors import AuditError, BadInputError, Location, Problem
+from kernel_builder.inputs import BuildInputs, list_package_files, probe_inputs
 from kernel_builder.plan import BuildPlan, Exclusion, Selector, plan_build
 from kernel_builder.progress import Listener, ignore_progress, step
 from kernel_builder.render.fileset import FileSet
@@ -29,9 +28,6 @@ from kernel_builder.spec.model import BuildSpec
 from kernel_builder.spec.reader import load_spec
 from kernel_builder.toolchain import Toolchain, probe_environment
 from kernel_builder.variant import NoarchVariant
-
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +126,10 @@ def build_project(
     output = (planned.spec.root / "build" if output is None else output).absolute()
     outcomes: list[Outcome] = []
     trees: dict[Backend, CompiledTree] = {}
-    with _explain_os_errors(), open_workspace(work_dir_of(planned.spec.root, work_dir), listener) as workspace:
+    with (
+        explain_disk("the work directory or the output", "choose another place with `--work-dir` and `--output`"),
+        open_workspace(work_dir_of(planned.spec.root, work_dir), listener) as workspace,
+    ):
         for backend in plan.backends:
             trees[backend] = compile_project(
                 render_project(plan, backend),
@@ -156,7 +155,11 @@ def build_project(
                         platform_policy=PLATFORM_POLICY if policy is None or policy.name == DEFAULT_POLICY else None,
                     )
                     tree = trees[variant.backend].directory(variant)
-                    artifact = pack_artifact(tree, variant.variant, metadata, staging)
+                    package = {
+                        path: planned.spec.root / source
+                        for path, source in list_package_files(planned.spec, variant.kernel_name).items()
+                    }
+                    artifact = pack_artifact(tree, variant.variant, metadata, staging, package=package)
                 with step(listener, f"audit {name}"):
                     report = audit_artifact(artifact, policy=policy)
                 outcomes.append(_settle(artifact, report, planned, output, workspace, keep_failed=keep_failed))
@@ -221,27 +224,3 @@ def _find_stale(output: Path, planned: PlannedProject) -> tuple[Path, ...]:
         if record is None or record.inputs != planned.inputs.digest:
             stale.append(path)
     return tuple(stale)
-
-
-@contextmanager
-def _explain_os_errors() -> Iterator[None]:
-    """Say a full disk or a forbidden directory as what it is."""
-    try:
-        yield
-    except OSError as error:
-        place = "a file" if error.filename is None else f"`{error.filename}`"
-        if error.errno in _DISK_FULL:
-            raise CompileError(
-                Problem(
-                    f"no space left while writing {place}",
-                    hint="free some space, or choose another disk with `--work-dir` and `--output`",
-                )
-            ) from error
-        if error.errno in _REFUSED:
-            raise BadInputError(
-                Problem(
-                    f"cannot write {place}: {error.strerror}",
-                    hint="choose another place with `--work-dir` and `--output`",
-                )
-            ) from error
-        raise

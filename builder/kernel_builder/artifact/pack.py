@@ -6,15 +6,16 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from kernel_builder.artifact.digest import compute_digest, is_byte_code
 from kernel_builder.artifact.load import is_variant_name, list_variant_directories
 from kernel_builder.artifact.metadata import format_metadata
 from kernel_builder.artifact.model import METADATA_FILE, SIGNATURE_FILE, Artifact, Metadata
+from kernel_builder.disk import explain_disk
 from kernel_builder.errors import BadInputError, CompileError, Problem
 from kernel_builder.lock import hold_lock
 from kernel_builder.progress import Listener
@@ -33,32 +34,41 @@ def open_staging(output: Path, listener: Listener) -> Iterator[Path]:
     What a killed build left is removed first. Other builds with the same output wait meanwhile.
     Raises `BadInputError` when `output` cannot be written.
     """
-    try:
+    forbidden = "choose another place with `--output`"
+    with explain_disk(f"`{output}`", forbidden):
         output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _refuse_output(output, error) from error
     with hold_lock(output, listener):
-        try:
+        with explain_disk(f"`{output}`", forbidden):
             for leftover in output.glob(f"{_STAGING_PREFIX}*"):
                 _remove(leftover)
             staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=output))
-        except OSError as error:
-            raise _refuse_output(output, error) from error
         try:
             yield staging
         finally:
             _remove(staging)
 
 
-def pack_artifact(tree: Path, variant: Variant, metadata: Metadata, staging: Path) -> Artifact:
+def pack_artifact(
+    tree: Path,
+    variant: Variant,
+    metadata: Metadata,
+    staging: Path,
+    *,
+    package: Mapping[PurePosixPath, Path] | None = None,
+) -> Artifact:
     """Make an artifact in the staging directory from what was installed for one variant.
 
-    tree: the directory that holds the Python package and, for a compiled variant, the library. File modes are
-    normalised, byte code is left out, `metadata.json` with the digest of all the rest is written last.
-    Raises `CompileError` when the tree is not what the loader needs.
+    tree: the directory that holds the Python package and, for a compiled variant, the library. package: the files of
+    the Python package and where they come from; one that is behind a symbolic link did not get into the tree, and is
+    added. File modes are normalised, byte code is left out, `metadata.json` with the digest of all the rest is written
+    last. Raises `CompileError` when the tree is not what the loader needs.
     """
     target = staging / metadata.python_name / str(variant)
     artifact = Artifact(target, variant, metadata)
+    for path, source in (package or {}).items():
+        if not (tree / path).exists():
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, tree / path)
     _check_tree(tree, artifact)
     _copy_tree(tree, target)
     finished = replace(metadata, digest=compute_digest(target))
@@ -89,12 +99,6 @@ def list_stale(output: Path, planned: set[Path]) -> tuple[Path, ...]:
         return ()
     return tuple(
         path for path in list_variant_directories(output) if path not in planned and (path / METADATA_FILE).exists()
-    )
-
-
-def _refuse_output(output: Path, error: OSError) -> BadInputError:
-    return BadInputError(
-        Problem(f"cannot write to `{output}`: {error.strerror}", hint="choose another place with `--output`")
     )
 
 

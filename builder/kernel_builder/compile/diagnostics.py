@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kernel_builder.disk import FULL_HINT
 from kernel_builder.errors import CompileError, Location, Problem
 
 _QUOTES = str.maketrans("‘’", "``")  # noqa: RUF001 - the marks that compilers put around names
@@ -18,9 +19,10 @@ _NVCC = re.compile(r"(?P<file>[^\s(][^(]*)\((?P<line>\d+)\): error:? (?P<text>.+
 _LINKER = re.compile(r"(?:.*[/ ])?(?:ld|lld|gold|collect2)(?:\.\w+)?: (?:error: )?(?P<text>.+)")
 _SYMBOL = re.compile(r"(?:.*:)? ?(?P<text>(?:undefined reference to|multiple definition of) .+)")
 _CMAKE = re.compile(r"CMake Error(?: at (?P<file>[^:]+):(?P<line>\d+) \([^)]*\))?:(?P<text>.*)")
+_FULL = f"the disk is full: {FULL_HINT}"
 _HINTS = (
-    (re.compile(r"No space left on device|Disk quota exceeded|File size limit exceeded|File too large"),
-     "the disk is full: free some space, or choose another disk with `--work-dir`"),
+    (re.compile(r"No space left on device|Disk quota exceeded|File size limit exceeded|File too large|SIGXFSZ"),
+     _FULL),
     (re.compile(r"Killed signal terminated program|virtual memory exhausted|out of memory|std::bad_alloc|\bKilled\b"),
      "the compiler ran out of memory: build with fewer `--jobs`"),
     (re.compile(r"Python\.h: No such file"),
@@ -40,15 +42,18 @@ class _Diagnostic:
     excerpt: tuple[str, ...] = ()
 
 
-def explain_failure(lines: Sequence[str], *, what: str, project: Path, log: Path) -> CompileError:
+def explain_failure(
+    lines: Sequence[str], *, what: str, project: Path, log: Path, disk_full: bool = False
+) -> CompileError:
     """Make the error of a build that failed.
 
     what: what was built, such as `cpu`. project: the kernel project; its files are named relative to it. log: where
-    all the lines are.
+    all the lines are. disk_full: whether that is so, for tools that end without a word.
     """
     found = list(_take_first(_find_diagnostics(lines), _MOST_PROBLEMS))
     whole = f"the whole output is in `{log}`"
     hint = next((text for pattern, text in _HINTS if any(pattern.search(line) for line in lines)), None)
+    hint = _FULL if disk_full else hint
     last = whole if hint is None else f"{hint}; {whole}"
     if not found:
         tail = "\n".join(f"    {line}" for line in lines[-_TAIL:]) or "    (it said nothing)"

@@ -18,6 +18,7 @@ from kernel_builder.compile.model import CompiledTree
 from kernel_builder.compile.ninja import list_timings, load_flags, load_steps, name_step, parse_progress
 from kernel_builder.compile.unpack import unpack_wheel
 from kernel_builder.compile.workspace import Workspace
+from kernel_builder.disk import is_full
 from kernel_builder.errors import BuilderError, Problem, ToolchainMissingError
 from kernel_builder.plan import BuildPlan
 from kernel_builder.progress import FileStarted, Listener, step
@@ -136,7 +137,11 @@ def _build_wheel(
             raise error.exception from error
         lines = runner.lines or str(error).splitlines()
         raise explain_failure(
-            lines, what=str(backend), project=plan.spec.root, log=workspace.log_file(backend)
+            lines,
+            what=str(backend),
+            project=plan.spec.root,
+            log=workspace.log_file(backend),
+            disk_full=is_full(workspace.root),
         ) from error
 
 

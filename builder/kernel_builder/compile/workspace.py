@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernel_builder.backend import Backend
+from kernel_builder.disk import explain_disk
 from kernel_builder.errors import BadInputError, Problem
 from kernel_builder.lock import hold_lock
 from kernel_builder.progress import Listener
@@ -66,15 +67,8 @@ def open_workspace(directory: Path, listener: Listener) -> Iterator[Workspace]:
 
     Raises `BadInputError` when it cannot be written, or when it is a directory with files that are not ours.
     """
-    try:
+    with explain_disk(f"the work directory `{directory}`", "choose another place with `--work-dir`"):
         _mark(directory)
-    except OSError as error:
-        raise BadInputError(
-            Problem(
-                f"cannot write to the work directory `{directory}`: {error.strerror}",
-                hint="choose another place with `--work-dir`",
-            )
-        ) from error
     with hold_lock(directory, listener) as lock:
         yield Workspace(directory, lock)
 
