@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import kernels
 import pytest
 import torch
 from transformers import ContinuousBatchingConfig, GenerationConfig
+from transformers.modeling_flash_attention_utils import _flash_attention_forward, lazy_import_flash_attention
 
 from tests.clients.repositories import FLASH, FLASH_3, SINKS, local_kernels
 from tests.clients.tiny_models import build_model, draw_tokens, eager_model
@@ -85,3 +87,41 @@ def test_the_sinks_kernel_itself_reads_the_paged_cache(
     assert _generate_batch(model, page_size=16, max_batch_tokens=8) == _expected("gpt_oss")
     monkeypatch.setenv("LOCAL_KERNELS", local_kernels(flash_repository, sinks_repository))
     build_model("llama", FLASH)
+
+
+@torch.no_grad()
+def test_the_decode_step_that_writes_the_paged_cache() -> None:
+    """Transformers takes this path on GPUs only; its own code for it runs anywhere."""
+    past, page, heads, heads_kv, dim = (5, 300, 0), 256, 4, 2, 16
+    q, k, v = (torch.randn(1, len(past), each, dim) for each in (heads, heads_kv, heads_kv))
+    pages = torch.tensor([[4, 0], [2, 5], [1, 0]], dtype=torch.int32)
+    k_cache, v_cache = torch.randn(2, 6, page, heads_kv, dim)
+    before = [k_cache.clone(), v_cache.clone()]
+    ends = torch.tensor([0, *(length + 1 for length in past)]).cumsum(0).to(torch.int32)
+    sinks = torch.randn(heads)
+    lazy_import_flash_attention(FLASH)
+    out = _flash_attention_forward(
+        q,
+        k,
+        v,
+        attention_mask=None,
+        query_length=len(past),
+        is_causal=True,
+        s_aux=sinks,
+        attn_implementation=FLASH,
+        cu_seq_lens_q=torch.arange(len(past) + 1, dtype=torch.int32),
+        cu_seq_lens_k=ends,
+        max_length_q=1,
+        max_length_k=page,
+        block_table=pages,
+        k_cache=k_cache,
+        v_cache=v_cache,
+    )
+    attend = kernels.get_kernel(FLASH, version=1).flash_attn_func
+    for row, length in enumerate(past):
+        keys, values = (
+            torch.cat([cache[pages[row].long()].flatten(0, 1)[:length], new[0, row : row + 1]])[None]
+            for cache, new in zip(before, (k, v), strict=True)
+        )
+        torch.testing.assert_close(out[0, row], attend(q[:, row : row + 1], keys, values, s_aux=sinks)[0, 0])
+        torch.testing.assert_close(k_cache[pages[row].long()].flatten(0, 1)[length], k[0, row])
