@@ -26,7 +26,7 @@ function(kernel_add_compat_library)
   target_link_options(kernel_compat INTERFACE "LINKER:--exclude-libs,ALL")
 endfunction()
 
-# kernel_collect_cxx_members(<result>): an archive of KERNEL_CXX_MEMBERS; empty where the compiler has no static library.
+# kernel_collect_cxx_members(<result>): an archive of KERNEL_CXX_MEMBERS; empty where there is no static libstdc++.
 function(kernel_collect_cxx_members result)
   set(directory "${PROJECT_BINARY_DIR}/compat")
   set(archive "${directory}/libkernel_compat_cxx.a")

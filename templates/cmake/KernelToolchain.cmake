@@ -90,11 +90,11 @@ endfunction()
 
 # kernel_check_openmp(<flags>): OpenMP means the runtime that torch has loaded.
 #
-# It is not linked: its name differs between torch's builds, and torch's libraries bring it into reach. Clang compiles to
-# another runtime, which would be a second pool of threads that does not listen to torch.
+# It is not linked: its name differs between torch's builds, and torch's libraries bring it into reach. Clang compiles
+# to another runtime, which would be a second pool of threads that does not listen to torch.
 function(kernel_check_openmp flags)
   if(flags MATCHES "-fopenmp" AND CMAKE_SYSTEM_NAME STREQUAL "Linux" AND CMAKE_CXX_COMPILER_ID MATCHES "Clang")
-    message(FATAL_ERROR "`-fopenmp` needs GCC here: torch's OpenMP runtime is libgomp, and `${CMAKE_CXX_COMPILER}` is Clang.\n"
+    message(FATAL_ERROR "`-fopenmp` needs GCC: torch's OpenMP runtime is libgomp, and this compiler is Clang.\n"
       "Set CXX=g++, or use torch's own parallel_for.")
   endif()
 endfunction()

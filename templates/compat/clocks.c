@@ -1,14 +1,16 @@
-/* Waiting by a clock of one's choice (glibc 2.30), which `std::condition_variable::wait_for` is compiled to. */
+/* Waiting by a clock of one's choice (glibc 2.30), which `std::condition_variable::wait_for` is compiled to.
+ */
 #include "forward.h"
 
 #if NEWER_THAN(29)
 #include <pthread.h>
 #include <time.h>
 
-/* The same moment by the clock that the older function reads. A clock that is set meanwhile makes the wait end too early
-   or too late, as it did before there was a choice; callers ask for the time again. */
-__attribute__((visibility("hidden"))) int pthread_cond_clockwait(pthread_cond_t *condition, pthread_mutex_t *mutex,
-                                                                clockid_t clock, const struct timespec *until) {
+/* The same moment by the clock that the older function reads. A clock that is set meanwhile makes the wait
+   end too early or too late, as it did before there was a choice; callers ask for the time again. */
+__attribute__((visibility("hidden"))) int pthread_cond_clockwait(pthread_cond_t* condition,
+                                                                 pthread_mutex_t* mutex, clockid_t clock,
+                                                                 const struct timespec* until) {
   struct timespec real = *until;
   if (clock != CLOCK_REALTIME) {
     struct timespec now;

@@ -1,5 +1,5 @@
-// What the headers of a new libstdc++ take from it and the libstdc++ of older systems lacks, where it is a few lines.
-// The rest comes from the compiler's own static library, see KernelCompat.cmake.
+// What the headers of a new libstdc++ take from it and the libstdc++ of older systems lacks, where it is a
+// few lines. The rest comes from the compiler's own static library, see KernelCompat.cmake.
 #include <ios>
 #include <new>
 #include <sstream>
@@ -19,8 +19,8 @@ void __throw_bad_array_new_length() { throw bad_array_new_length(); }
 
 #if _GLIBCXX_RELEASE >= 13
 namespace std {
-// <iostream> names this function (GCC 13) to get a libstdc++ that initialises the standard streams by itself. An older
-// one leaves that to objects like the one below, which does nothing where it has been done.
+// <iostream> names this function (GCC 13) to get a libstdc++ that initialises the standard streams by itself.
+// An older one leaves that to objects like the one below, which does nothing where it has been done.
 void ios_base_library_init() {}
 }  // namespace std
 static const std::ios_base::Init standard_streams;

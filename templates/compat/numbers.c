@@ -1,4 +1,5 @@
-/* Reading numbers: C23 lets them begin with `0b`, and since glibc 2.38 its header renames the functions for that. */
+/* Reading numbers: C23 lets them begin with `0b`, and since glibc 2.38 its header renames the functions for
+ * that. */
 #include "forward.h"
 
 #if NEWER_THAN(37)

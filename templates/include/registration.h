@@ -1,8 +1,9 @@
 // Registration of ops and of the extension module, under the names that kernel sources use.
 //
-// TORCH_EXTENSION_NAME is a macro, and torch's own macros paste and quote the name that they are given. The `_EXPAND`
-// forms let it turn into its value first. Every form expands only where it is used, so that this header can be
-// included before or after torch's, and none of torch's headers is needed for the ABI that a file does not use.
+// TORCH_EXTENSION_NAME is a macro, and torch's own macros paste and quote the name that they are given. The
+// `_EXPAND` forms let it turn into its value first. Every form expands only where it is used, so that this
+// header can be included before or after torch's, and none of torch's headers is needed for the ABI that a
+// file does not use.
 #pragma once
 
 #if !defined(TVM_FFI_EXTENSION_NAME)
@@ -33,10 +34,16 @@
 #define STABLE_TORCH_LIBRARY_IMPL_EXPAND(name, key, module) STABLE_TORCH_LIBRARY_IMPL(name, key, module)
 
 // An empty Python module of that name: importing it loads the library, and loading it registers the ops.
-#define REGISTER_EXTENSION(name)                                                             \
-  PyMODINIT_FUNC KERNEL_PASTE(PyInit_, name)(void) {                                         \
-    static PyModuleDef definition = {PyModuleDef_HEAD_INIT, KERNEL_QUOTE(name), nullptr, -1, \
-                                     nullptr,               nullptr,            nullptr, nullptr, \
-                                     nullptr};                                               \
-    return PyModule_Create(&definition);                                                     \
+#define REGISTER_EXTENSION(name)                            \
+  PyMODINIT_FUNC KERNEL_PASTE(PyInit_, name)(void) {        \
+    static PyModuleDef definition = {PyModuleDef_HEAD_INIT, \
+                                     KERNEL_QUOTE(name),    \
+                                     nullptr,               \
+                                     0,                     \
+                                     nullptr,               \
+                                     nullptr,               \
+                                     nullptr,               \
+                                     nullptr,               \
+                                     nullptr};              \
+    return PyModule_Create(&definition);                    \
   }

@@ -186,7 +186,7 @@ def newest_versions(library: Path) -> dict[str, tuple[int, ...]]:
 
 
 def check_library(artifact: Path, *absent: Path) -> None:
-    """Loadable with the glibc and libstdc++ of manylinux_2_28, no OpenMP but torch's, no trace of where it was built."""
+    """Loads with the glibc and libstdc++ of manylinux_2_28, has no OpenMP but torch's, no trace of its place."""
     (library,) = artifact.glob("*.so")
     assert library.name == f"{library.name.partition('.')[0]}.abi3.so"
     newest = newest_versions(library)

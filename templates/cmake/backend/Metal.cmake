@@ -11,7 +11,8 @@ define_property(GLOBAL PROPERTY KERNEL_METALLIB_USERS BRIEF_DOCS "Object librari
 function(kernel_check_toolkit planned)
   find_program(KERNEL_XCRUN xcrun)
   if(NOT KERNEL_XCRUN)
-    message(FATAL_ERROR "`xcrun` was not found.\nInstall Xcode, then run `xcodebuild -downloadComponent MetalToolchain`.")
+    message(FATAL_ERROR "`xcrun` was not found.\n"
+      "Install Xcode, then run `xcodebuild -downloadComponent MetalToolchain`.")
   endif()
   cmake_language(DEFER CALL kernel_embed_metallib) # when all components have named their shaders
 endfunction()
