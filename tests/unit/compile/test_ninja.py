@@ -9,7 +9,7 @@ from kernel_builder.compile.model import FileTiming
 from kernel_builder.compile.ninja import list_timings, load_flags, load_steps, name_step, parse_progress
 
 SOURCES = [PurePosixPath("relu.cpp"), PurePosixPath("cpu/relu.cpp")]
-OBJECT = "CMakeFiles/_relu_cpu_1.relu.dir/home/me/project/cpu/relu.cpp.o"
+OBJECT = "CMakeFiles/_relu_cpu_1.relu.dir/src/project/cpu/relu.cpp.o"
 
 
 @pytest.mark.parametrize(
