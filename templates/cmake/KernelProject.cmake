@@ -20,6 +20,9 @@ macro(kernel_project)
     set(CMAKE_${language}_STANDARD "${KERNEL_PROJECT_CXX_STANDARD}")
     set(CMAKE_${language}_STANDARD_REQUIRED ON)
   endforeach()
+  if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+    set(CMAKE_BUILD_TYPE Release)
+  endif()
   set(CMAKE_POSITION_INDEPENDENT_CODE ON)
   set(CMAKE_SKIP_RPATH ON) # torch loads its libraries itself, wherever they lie
   set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
@@ -32,12 +35,12 @@ endmacro()
 
 # kernel_variant(<id> KERNEL <name> NAME <variant> FRAMEWORK <framework> [DEFINES <macro>...])
 #
-# Adds the library of one artifact, without sources yet, and `<id>.abi`: what sources need to be compiled for its ABI.
+# Adds the library of one artifact, without sources yet, and `abi.<id>`: what sources need to be compiled for its ABI.
 function(kernel_variant id)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "KERNEL;NAME;FRAMEWORK" "DEFINES")
-  add_library("${id}.abi" INTERFACE)
-  target_compile_definitions("${id}.abi" INTERFACE ${arg_DEFINES})
-  target_include_directories("${id}.abi" INTERFACE "${PROJECT_SOURCE_DIR}/include")
+  add_library("abi.${id}" INTERFACE)
+  target_compile_definitions("abi.${id}" INTERFACE ${arg_DEFINES})
+  target_include_directories("abi.${id}" INTERFACE "${PROJECT_SOURCE_DIR}/include")
 
   add_library("${id}" ${KERNEL_LIBRARY_TYPE})
   set_target_properties("${id}" PROPERTIES PREFIX "" LINKER_LANGUAGE CXX)
@@ -76,7 +79,7 @@ function(kernel_component name)
 
   list(LENGTH arg_INTO count)
   if(count EQUAL 1)
-    target_link_libraries("${name}" PRIVATE "${arg_INTO}.abi")
+    target_link_libraries("${name}" PRIVATE "abi.${arg_INTO}")
   endif()
   foreach(id IN LISTS arg_INTO)
     target_link_libraries("${id}" PRIVATE "${name}" ${arg_LIBRARIES})

@@ -258,7 +258,7 @@ def test_flags_reach_the_compiler_as_written(tmp_path: Path, configure: Callable
     project = tmp_path / "pr oj, (é)"
     write_project(project, {"torch-ext/power_x/__init__.py": "", **{f"src dir/{name}": "" for name in names}})
     component = Component(
-        "odd.+-name", Backend.CPU, (), tuple(P("src dir", name) for name in names), (P("src dir"), P()), flags
+        "abi", Backend.CPU, (), tuple(P("src dir", name) for name in names), (P("src dir"), P()), flags
     )
     configure(make_spec(project, TorchFramework(cxx_flags=("-Wall",)), component))
     compiled = {words[-1]: words for words in list_compiler_calls(tmp_path / "build")}

@@ -29,7 +29,7 @@ endfunction()
 
 # kernel_link_framework(<id> <framework>): a library that tvm-ffi loads by itself, so not a Python module.
 function(kernel_link_framework id framework)
-  target_include_directories("${id}.abi" SYSTEM INTERFACE "${KERNEL_TVM_FFI_SDK}/include")
+  target_include_directories("abi.${id}" SYSTEM INTERFACE "${KERNEL_TVM_FFI_SDK}/include")
   target_link_libraries("${id}" PRIVATE tvm::ffi)
   if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
     target_link_options("${id}" PRIVATE "LINKER:--no-as-needed")
