@@ -9,6 +9,9 @@ set(KERNEL_SYCL_DEVICES "-device pvc,xe-lpg,ats-m150")
 set(KERNEL_SYCL_DEVICE_OPTIONS "-cl-intel-enable-auto-large-GRF-mode -cl-poison-unsupported-fp64-kernels \
 -cl-intel-greater-than-4GB-buffer-required")
 
+# Divisions and roots are correctly rounded, as on other devices; code for SPIR-V is made while linking.
+set(KERNEL_SYCL_ROUNDING -foffload-fp32-prec-div -foffload-fp32-prec-sqrt)
+
 function(kernel_check_toolkit planned)
   set(remedy "Configure with -DCMAKE_CXX_COMPILER=icpx of oneAPI ${planned}, or run kernel-builder again.")
   if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "IntelLLVM")
@@ -19,9 +22,9 @@ endfunction()
 
 function(kernel_link_toolkit id)
   target_link_options("${id}" PRIVATE "LINKER:-z,noexecstack" -fsycl --offload-compress
-    "-fsycl-targets=${KERNEL_SYCL_TARGETS}"
+    "-fsycl-targets=${KERNEL_SYCL_TARGETS}" ${KERNEL_SYCL_ROUNDING}
     "SHELL:-Xs \"${KERNEL_SYCL_DEVICES} -options ' ${KERNEL_SYCL_DEVICE_OPTIONS}'\"")
-  target_link_libraries("${id}" PRIVATE dnnl)
+  target_link_libraries("${id}" PRIVATE -Wl,--as-needed dnnl -Wl,--no-as-needed) # for the kernels that call oneDNN
 endfunction()
 
 function(kernel_prepare_sources result name sources include)
@@ -29,10 +32,9 @@ function(kernel_prepare_sources result name sources include)
 endfunction()
 
 function(kernel_compile_for_device name archs flags)
-  # Numbers as other backends compute them: no shortcut that assumes finite ones, divisions and roots correctly rounded.
+  # Numbers as other backends compute them: no shortcut that assumes finite ones.
   set(options -fsycl --offload-compress "-fsycl-targets=${KERNEL_SYCL_TARGETS}" -fno-sycl-instrument-device-code
-    -fhonor-nans -fhonor-infinities -fno-associative-math -fno-approx-func
-    -foffload-fp32-prec-div -foffload-fp32-prec-sqrt)
+    -fhonor-nans -fhonor-infinities -fno-associative-math -fno-approx-func ${KERNEL_SYCL_ROUNDING})
   target_compile_options("${name}" PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:${options}>")
   if(flags)
     target_compile_options("${name}" PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:${flags}>")
