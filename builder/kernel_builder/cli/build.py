@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from kernel_builder.audit import Severity, load_policy
-from kernel_builder.cli.console import Console, error_as_json
+from kernel_builder.cli.console import Console, error_as_json, shorten_path
 from kernel_builder.cli.loading import list_loading_lines
 from kernel_builder.cli.options import (
     dry_run_option,
@@ -129,7 +129,7 @@ def _write_outcomes(console: Console, result: BuildResult) -> None:
             outcome.artifact.metadata.name,
             f"{_measure(outcome) / 1e6:.2f} MB",
             _tell_verdict(outcome),
-            str(outcome.artifact.path) if outcome.placed else "",
+            shorten_path(outcome.artifact.path) if outcome.placed else "",
         )
         for outcome in result.outcomes
     ]

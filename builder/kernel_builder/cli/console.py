@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import IO, Any
 
 from rich.console import Console as RichConsole
@@ -139,6 +140,12 @@ class Console:
             console.print(table)
         console.file.write("".join(line.rstrip() + "\n" for line in capture.get().splitlines()))
         console.file.flush()
+
+
+def shorten_path(path: Path) -> str:
+    """The path as a person would type it here: relative where it lies below the current directory."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def error_as_json(error: BuilderError) -> dict[str, Any]:

@@ -6,7 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import assert_never
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from kernel_builder.cli.console import Console, escape_unprintable
@@ -60,6 +70,23 @@ class _PlainProgress:
                 assert_never(event)
 
 
+class _FileBar(BarColumn):
+    """A bar, for steps that go through files."""
+
+    def render(self, task: Task) -> ProgressBar:
+        bar = super().render(task)
+        if task.total is None:
+            bar.width = 0
+        return bar
+
+
+class _FileCount(MofNCompleteColumn):
+    """`3/12`, for steps that go through files."""
+
+    def render(self, task: Task) -> Text:
+        return Text() if task.total is None else super().render(task)
+
+
 class _LiveProgress:
     """Running steps move at the bottom; what has ended stays above them as a line."""
 
@@ -70,8 +97,8 @@ class _LiveProgress:
         self.display = Progress(
             SpinnerColumn("dots" if console.has_unicode else "line"),
             TextColumn("{task.fields[step]}", markup=False),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
+            _FileBar(bar_width=20),
+            _FileCount(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[file]}", style="dim", markup=False),
             console=console.talk,
