@@ -45,6 +45,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"process", "lock"}),
     frozenset({"spec"}),
     frozenset({"plan", "inputs", "torch_sdk"}),
+    frozenset({"tvm_ffi_sdk"}),
     frozenset({"toolchain"}),
     frozenset({"doctor", "render"}),
     frozenset({"compile", "generated"}),

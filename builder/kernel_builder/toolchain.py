@@ -19,6 +19,7 @@ from kernel_builder.errors import BuilderError, Problem, ToolchainMissingError
 from kernel_builder.host import probe_host
 from kernel_builder.plan import BuildEnvironment
 from kernel_builder.torch_sdk import TorchSdk, probe_torch
+from kernel_builder.tvm_ffi_sdk import TvmFfiSdk, probe_tvm_ffi
 from kernel_builder.version import MinorVersion
 
 _ASK_SECONDS = 30.0
@@ -52,6 +53,7 @@ class Toolchain:
     ninja: Tool | None
     torch: TorchSdk | None
     toolkits: dict[Backend, Tool]
+    tvm_ffi: TvmFfiSdk | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ def probe_environment(
     A tool that is missing is None, never an error; `Toolchain` users that need it say what to install.
     """
     sdk = probe_torch(torch)
+    tvm_ffi = probe_tvm_ffi()
     wanted = set(backends)
     toolkits = {
         backend: tool for backend in _TOOLKITS if backend in wanted and (tool := probe_toolkit(backend)) is not None
@@ -105,8 +108,10 @@ def probe_environment(
         torch_cxx11=True if sdk is None else sdk.cxx11,
         toolkits=versions,
         torch_backends=None if sdk is None else _list_torch_backends(sdk),
+        tvm_ffi=None if tvm_ffi is None else tvm_ffi.release,
     )
-    return environment, Toolchain(probe_cxx(), probe_pip_tool("cmake"), probe_pip_tool("ninja"), sdk, toolkits)
+    toolchain = Toolchain(probe_cxx(), probe_pip_tool("cmake"), probe_pip_tool("ninja"), sdk, toolkits, tvm_ffi)
+    return environment, toolchain
 
 
 def _list_torch_backends(sdk: TorchSdk) -> frozenset[Backend]:

@@ -52,7 +52,7 @@ def probe_torch(chosen: Path | None = None) -> TorchSdk | None:
     chosen: the package directory, a `site-packages` directory, a virtual environment, or the Python inside one.
     Raises `BadInputError` when `chosen` is given and holds no torch, or when what is found cannot be compiled against.
     """
-    places = _list_site_directories() if chosen is None else _list_candidates(chosen)
+    places = (site / "torch" for site in list_site_directories()) if chosen is None else _list_candidates(chosen)
     for place in places:
         if (place / "version.py").is_file() and place.name == "torch":
             return _read_sdk(place)
@@ -66,10 +66,10 @@ def probe_torch(chosen: Path | None = None) -> TorchSdk | None:
     )
 
 
-def _list_site_directories() -> Iterator[Path]:
-    seen: list[str] = [sysconfig.get_path("platlib"), sysconfig.get_path("purelib"), *sys.path]
-    for entry in dict.fromkeys(path for path in seen if path):
-        yield Path(entry) / "torch"
+def list_site_directories() -> tuple[Path, ...]:
+    """The directories that the running Python imports from, its own `site-packages` first."""
+    places = (sysconfig.get_path("platlib"), sysconfig.get_path("purelib"), *sys.path)
+    return tuple(Path(place).absolute() for place in dict.fromkeys(places) if place)
 
 
 def _list_candidates(chosen: Path) -> Iterator[Path]:

@@ -40,6 +40,7 @@ records = st.builds(
     compiler=st.none() | texts,
     flags=st.lists(texts, max_size=3).map(tuple),
     torch=st.none() | texts,
+    tvm_ffi=st.none() | texts,
     platform_policy=st.none() | texts,
     source_commit=st.none() | commits,
     source_tree=st.none() | commits,

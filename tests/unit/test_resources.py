@@ -76,7 +76,5 @@ def test_where_nobody_tells_nothing_is_assumed(machine: Path) -> None:
         (8, None, 0, 1),
     ],
 )
-def test_jobs_are_what_cores_and_memory_allow(
-    cores: int, free: int | None, wanted: int | None, jobs: int
-) -> None:
+def test_jobs_are_what_cores_and_memory_allow(cores: int, free: int | None, wanted: int | None, jobs: int) -> None:
     assert count_jobs(cores, free, wanted=wanted) == jobs

@@ -9,7 +9,7 @@ from typing import Any
 
 from kernel_builder.backend import Backend
 from kernel_builder.spec.model import KernelDependency
-from kernel_builder.variant import ArchVariant, Variant
+from kernel_builder.variant import ArchVariant, TvmFfiAbi, Variant
 
 METADATA_FILE = "metadata.json"
 SIGNATURE_FILE = "metadata.json.sigstore"
@@ -45,9 +45,9 @@ class BuildRecord:
     """What we record beyond the loader's needs, under one key that it ignores.
 
     variant: name of the artifact. inputs: sha256 over all inputs. components: sha256 of each linked component's
-    files. compiler: name and version. flags: distinct compiler flags without paths, in order of appearance. torch:
-    full version compiled against. platform_policy: the manylinux policy that the audit holds it to. source_tree: git
-    tree of the project's directory in the source commit. tests: results that a test run added.
+    files. compiler: name and version. flags: distinct compiler flags without paths, in order of appearance. torch,
+    tvm_ffi: full version compiled against. platform_policy: the manylinux policy that the audit holds it to.
+    source_tree: git tree of the project's directory in the source commit. tests: results that a test run added.
     """
 
     variant: str
@@ -57,6 +57,7 @@ class BuildRecord:
     compiler: str | None = None
     flags: tuple[str, ...] = ()
     torch: str | None = None
+    tvm_ffi: str | None = None
     platform_policy: str | None = None
     source_commit: str | None = None
     source_tree: str | None = None
@@ -102,5 +103,8 @@ class Artifact:
         """The shared library that a compiled artifact has."""
         if not isinstance(self.variant, ArchVariant):
             return None
-        suffix = ".pyd" if self.variant.host.os == "windows" else ".abi3.so"
+        if isinstance(self.variant.abi, TvmFfiAbi):
+            suffix = {"darwin": ".dylib", "windows": ".dll"}.get(self.variant.host.os, ".so")
+        else:
+            suffix = ".pyd" if self.variant.host.os == "windows" else ".abi3.so"
         return self.path / f"{self.metadata.id}{suffix}"

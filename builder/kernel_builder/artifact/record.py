@@ -82,9 +82,8 @@ def _record_sources(variant: VariantPlan, inputs: BuildInputs, source: SourceSta
 
 
 def _record_tools(record: BuildRecord, variant: ArchVariant, toolchain: Toolchain) -> BuildRecord:
-    cxx, torch = toolchain.cxx, toolchain.torch
-    return replace(
-        record,
-        compiler=None if cxx is None else f"{cxx.name} {cxx.version}",
-        torch=None if torch is None or isinstance(variant.abi, TvmFfiAbi) else torch.version,
-    )
+    cxx = toolchain.cxx
+    sdk = toolchain.tvm_ffi if isinstance(variant.abi, TvmFfiAbi) else toolchain.torch
+    version = None if sdk is None else sdk.version
+    record = replace(record, compiler=None if cxx is None else f"{cxx.name} {cxx.version}")
+    return replace(record, tvm_ffi=version) if isinstance(variant.abi, TvmFfiAbi) else replace(record, torch=version)

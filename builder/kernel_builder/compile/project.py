@@ -25,7 +25,7 @@ from kernel_builder.progress import FileStarted, Listener, step
 from kernel_builder.remedy import install_command
 from kernel_builder.render.fileset import FileSet
 from kernel_builder.resources import count_jobs, probe_cores, probe_free_memory
-from kernel_builder.spec.model import TorchNoarchFramework
+from kernel_builder.spec.model import Framework, TorchFramework, TorchNoarchFramework, TvmFfiFramework
 from kernel_builder.toolchain import Tool, Toolchain
 
 _EPOCH = "315532800"  # the first moment that a zip file can hold; `__DATE__` must not differ between builds
@@ -59,7 +59,7 @@ def compile_project(
     """
     started = time.monotonic()
     is_compiled = not isinstance(plan.spec.framework, TorchNoarchFramework)
-    _check_tools(toolchain, is_compiled=is_compiled)
+    _check_tools(plan.spec.framework, toolchain)
     log = workspace.log_file(backend)
     build_dir = workspace.build_dir(backend)
     _drop_other_builds(build_dir, plan, toolchain)
@@ -145,15 +145,18 @@ def _build_wheel(
         ) from error
 
 
-def _check_tools(toolchain: Toolchain, *, is_compiled: bool) -> None:
+def _check_tools(framework: Framework, toolchain: Toolchain) -> None:
     problems = []
     wanted: list[tuple[str, object, str]] = [
         ("CMake", toolchain.cmake, "pip install 'cmake>=3.29'"),
         ("ninja", toolchain.ninja, "pip install ninja"),
     ]
-    if is_compiled:
+    if not isinstance(framework, TorchNoarchFramework):
         wanted.append(("a C++ compiler", toolchain.cxx, install_command("g++")))
+    if isinstance(framework, TorchFramework):
         wanted.append(("torch", toolchain.torch, "pip install torch"))
+    if isinstance(framework, TvmFfiFramework):
+        wanted.append(("tvm-ffi", toolchain.tvm_ffi, "pip install apache-tvm-ffi"))
     for name, found, remedy in wanted:
         if found is None:
             problems.append(Problem(f"{name} is not on this machine", hint=f"`{remedy}` brings it"))
@@ -169,6 +172,8 @@ def _make_settings(plan: BuildPlan, toolchain: Toolchain, build_dir: Path) -> di
     }
     if toolchain.torch is not None:
         settings["cmake.define.KERNEL_TORCH_SDK"] = str(toolchain.torch.root)
+    if toolchain.tvm_ffi is not None:
+        settings["cmake.define.KERNEL_TVM_FFI_SDK"] = str(toolchain.tvm_ffi.root)
     return settings
 
 
@@ -211,7 +216,7 @@ def _drop_other_builds(build_dir: Path, plan: BuildPlan, toolchain: Toolchain) -
     def describe(tool: Tool | None) -> str:
         return "" if tool is None else f"{tool.argv} {tool.version}"
 
-    torch = toolchain.torch
+    torch, tvm_ffi = toolchain.torch, toolchain.tvm_ffi
     facts = [
         str(build_dir),
         str(plan.spec.root.resolve()),
@@ -220,6 +225,7 @@ def _drop_other_builds(build_dir: Path, plan: BuildPlan, toolchain: Toolchain) -
         describe(toolchain.cmake),
         describe(toolchain.ninja),
         "" if torch is None else f"{torch.root} {torch.version}",
+        "" if tvm_ffi is None else f"{tvm_ffi.root} {tvm_ffi.version}",
         *(f"{name}={os.environ.get(name, '')}" for name in _FLAG_VARIABLES),
     ]
     fingerprint = hashlib.sha256("\0".join(facts).encode("utf-8", "surrogateescape")).hexdigest()

@@ -33,6 +33,19 @@ def test_one_without_a_library_has_none(tmp_path: Path) -> None:
     assert load_artifact(make_artifact(tmp_path / "torch-cuda", Backend.CUDA)).library is None
 
 
+@pytest.mark.parametrize(
+    ("name", "library"),
+    [
+        ("torch213-cpu-aarch64-darwin", "_relu_cpu_1234567.abi3.so"),
+        ("torch213-cpu-x86_64-windows", "_relu_cpu_1234567.pyd"),
+        ("tvm-ffi01-cpu-x86_64-linux", "_relu_cpu_1234567.so"),
+        ("tvm-ffi01-cpu-aarch64-darwin", "_relu_cpu_1234567.dylib"),
+    ],
+)
+def test_the_library_is_named_as_its_platform_loads_it(tmp_path: Path, name: str, library: str) -> None:
+    assert load_artifact(make_artifact(tmp_path / name)).library == tmp_path / name / library
+
+
 @pytest.mark.parametrize("name", ["relu", "torch213", "torch-banana", ""])
 def test_a_directory_is_named_after_its_variant(tmp_path: Path, name: str) -> None:
     place = tmp_path / name

@@ -23,6 +23,7 @@ from kernel_builder.spec.model import (
 )
 from kernel_builder.toolchain import Tool, Toolchain
 from kernel_builder.torch_sdk import TorchSdk
+from kernel_builder.tvm_ffi_sdk import TvmFfiSdk
 from kernel_builder.variant import parse_variant
 from kernel_builder.version import MinorVersion
 
@@ -117,8 +118,9 @@ def test_python_alone_records_no_compiler() -> None:
     assert (record.source_commit, record.source_dirty) == (None, None)
 
 
-def test_another_abi_than_torchs_records_no_torch() -> None:
+def test_an_artifact_for_tvm_ffi_records_that_and_no_torch() -> None:
     plan = replace(CPU, variant=parse_variant("tvm-ffi01-cpu-x86_64-linux"))
-    record = describe_artifact(SPEC, plan, INPUTS, TOOLCHAIN, source=None).record
+    sdk = TvmFfiSdk(Path("/tvm_ffi"), "0.1.16", MinorVersion(0, 1))
+    record = describe_artifact(SPEC, plan, INPUTS, replace(TOOLCHAIN, tvm_ffi=sdk), source=None).record
     assert record is not None
-    assert record.torch is None
+    assert (record.torch, record.tvm_ffi) == (None, "0.1.16")
