@@ -70,8 +70,9 @@ function(kernel_make_reproducible)
   if(MSVC)
     return()
   endif()
-  foreach(pair IN ITEMS "${PROJECT_BINARY_DIR}=build" "${PROJECT_SOURCE_DIR}=generated" "${KERNEL_TORCH_SDK}=torch"
-      "${KERNEL_PROJECT_DIR}=.")
+  # The last one that fits is taken, and all the others may lie in the project.
+  foreach(pair IN ITEMS "${KERNEL_PROJECT_DIR}=." "${PROJECT_BINARY_DIR}=build" "${PROJECT_SOURCE_DIR}=generated"
+      "${KERNEL_TORCH_SDK}=torch" "${KERNEL_TVM_FFI_SDK}=tvm_ffi")
     if(NOT pair MATCHES "^=")
       kernel_add_host_options("-ffile-prefix-map=${pair}")
     endif()
