@@ -50,7 +50,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"doctor", "render"}),
     frozenset({"compile", "generated"}),
     frozenset({"artifact"}),
-    frozenset({"audit", "cleaning", "testing"}),
+    frozenset({"audit", "bench", "cleaning", "testing"}),
     frozenset({"pipeline"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
@@ -162,6 +162,7 @@ def test_functions_use_the_verbs_of_the_house() -> None:
         for path in package_modules()
         for node in ast.walk(ast.parse((PACKAGE / path).read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef) and re.match(r"_?(get|process|handle|do|manage)_", node.name)
+        if node.name != "get_command"  # click's own name for it
     ]
     assert not vague
 

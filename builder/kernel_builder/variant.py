@@ -13,6 +13,7 @@ from kernel_builder.backend import FACTS, Backend
 from kernel_builder.host import HostPlatform
 from kernel_builder.version import MinorVersion
 
+
 @dataclass(frozen=True, slots=True, order=True)
 class TorchAbi:
     """The C++ ABI of one torch release line. `cxx11` is None off Linux, where the tag is not used."""

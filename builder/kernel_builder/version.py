@@ -28,8 +28,8 @@ class MinorVersion:
         """Read `2.13`. Raises `ValueError` unless there are exactly two numeric components."""
         match = _PATTERN.fullmatch(text.strip())
         if match is None:
-            count = len(text.strip().split("."))
-            reason = f"it has {count} components" if count != 2 else "a component is not a number"
+            separators = text.count(".")
+            reason = "a component is not a number" if separators == 1 else f"it has {separators + 1} components"
             raise ValueError(f"`{text}` is not a version of exactly two numeric components such as `2.13`: {reason}")
         return cls(int(match[1]), int(match[2]))
 
