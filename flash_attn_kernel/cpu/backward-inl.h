@@ -3,6 +3,7 @@
 // With queries in lanes, P^T = 2^(S^T - LSE) and dS^T = P^T (dP^T - delta) are vertical. dQ^T takes the product that
 // O^T takes in the forward pass; dK and dV have value dimensions in lanes and sum over queries. Only Q and dO are
 // transposed, once per task.
+#pragma once
 
 #include "forward-inl.h"
 

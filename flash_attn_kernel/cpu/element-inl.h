@@ -1,4 +1,5 @@
 // The three element types: how a vector of fp32 lanes is read from and written to each.
+#pragma once
 
 #include "vector-inl.h"
 
@@ -15,16 +16,37 @@ struct Float16 {
   typedef uint16_t Stored;
 };
 
-FA_INLINE Vec widen_bf16(ShortVec bits) {
-  return reinterpret_cast<Vec>(__builtin_convertvector(bits, WordVec) << 16);
+// The compiler's own conversion between 16 and 32 bits goes through half vectors (g++ 12).
+FA_INLINE WordVec widen(ShortVec bits) {
+#if defined(FA_ISA_AVX512)
+  return reinterpret_cast<WordVec>(_mm512_maskz_cvtepu16_epi32(0xFFFF, reinterpret_cast<__m256i>(bits)));
+#elif defined(FA_ISA_AVX2)
+  return reinterpret_cast<WordVec>(_mm256_cvtepu16_epi32(reinterpret_cast<__m128i>(bits)));
+#else
+  return __builtin_convertvector(bits, WordVec);
+#endif
 }
+
+FA_INLINE ShortVec narrow(WordVec words) {
+#if defined(FA_ISA_AVX512)
+  return reinterpret_cast<ShortVec>(_mm512_maskz_cvtepi32_epi16(0xFFFF, reinterpret_cast<__m512i>(words)));
+#else
+  return __builtin_convertvector(words, ShortVec);
+#endif
+}
+
+FA_INLINE Vec widen_bf16(ShortVec bits) { return reinterpret_cast<Vec>(widen(bits) << 16); }
 
 // Round to nearest even. A NaN could round up to infinity or past it, so it becomes the quiet one.
 FA_INLINE ShortVec narrow_bf16(Vec v) {
+#if defined(FA_ISA_AVX512_BF16)
+  return reinterpret_cast<ShortVec>(_mm512_cvtneps_pbh(v));
+#else
   const WordVec bits = reinterpret_cast<WordVec>(v);
   const WordVec rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
   const WordVec quiet = splat_word(0x7FC0u) | (bits >> 31 << 15);
-  return __builtin_convertvector(v == v ? rounded : quiet, ShortVec);
+  return narrow(v == v ? rounded : quiet);
+#endif
 }
 
 FA_INLINE Vec widen_fp16(ShortVec bits) {
@@ -34,7 +56,7 @@ FA_INLINE Vec widen_fp16(ShortVec bits) {
   return static_cast<Vec>(_mm256_cvtph_ps(reinterpret_cast<__m128i>(bits)));
 #else
   // Half's exponent and mantissa placed in a float are 2^112 too small; the product also makes subnormals right.
-  const WordVec wide = __builtin_convertvector(bits, WordVec);
+  const WordVec wide = widen(bits);
   const WordVec magnitude = (wide & 0x7FFFu) << 13;
   const WordVec scaled = reinterpret_cast<WordVec>(reinterpret_cast<Vec>(magnitude) * 0x1p112f);
   const WordVec infinite = magnitude | 0x7F800000u;
@@ -59,7 +81,7 @@ FA_INLINE ShortVec narrow_fp16(Vec v) {
   WordVec half = magnitude < 0x38800000u ? subnormal : normal;
   half = magnitude >= 0x477FF000u ? splat_word(0x7C00u) : half;  // rounds to 65536 or more
   half = magnitude > 0x7F800000u ? splat_word(0x7E00u) : half;
-  return __builtin_convertvector(half | sign, ShortVec);
+  return narrow(half | sign);
 #endif
 }
 
@@ -90,6 +112,22 @@ FA_INLINE void store_first(Type type, typename Type::Stored* p, Vec v, int count
   store_elements(type, padded, v);
   for (int i = 0; i < count; ++i) p[i] = padded[i];
 }
+
+#if defined(FA_ISA_AVX512_BF16)
+// Two vectors of bf16 numbers become one of pairs, the first in the low half of each word.
+FA_INLINE Vec pair_shorts(__m512i both) {
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return reinterpret_cast<Vec>(_mm512_maskz_permutexvar_epi16(0xFFFFFFFFu, order, both));
+}
+FA_INLINE Vec pair_rows(ShortVec low, ShortVec high) {
+  const __m512i both = _mm512_maskz_broadcast_i64x4(0xFF, reinterpret_cast<__m256i>(low));
+  return pair_shorts(_mm512_maskz_inserti64x4(0xFF, both, reinterpret_cast<__m256i>(high), 1));
+}
+FA_INLINE Vec pair_rounded(Vec low, Vec high) {
+  return pair_shorts(reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
+}
+#endif
 
 }  // namespace
 }  // namespace flash_attn_cpu

@@ -3,6 +3,7 @@
 // Queries stand in SIMD lanes: S^T = K Q^T and O^T = V^T P^T. So K and V are used as they lie in memory, softmax
 // statistics are vertical (no horizontal reduction anywhere), and O is rescaled as it is loaded to be added to.
 // A task owns several lane blocks, which share every copied block of keys.
+#pragma once
 
 #include "../core/softmax_state.h"
 #include "scores-inl.h"
@@ -58,36 +59,49 @@ inline int64_t carve_forward_workspace(int head_words, int value_dim, float* bas
   return used;
 }
 
-// P = 2^(S - max), in place, summed per lane. With bf16 pairs, two rows of P become one row of words.
-template <int kVectors, int kDegree, bool kPairs>
+struct ScalarExp2 {
+  FA_INLINE float operator()(float x) const { return __builtin_exp2f(x); }
+};
+
+// Stores rows n and n + 1 of P where the product reads them: two rows of words, or one row of bf16 pairs.
+template <int kVectors>
+FA_INLINE void store_probabilities(Fp32Words, int n, int j, Vec even, Vec odd, float* tile) {
+  constexpr int kStride = kVectors * kVectorLanes;
+  store(tile + n * kStride + j * kVectorLanes, even);
+  store(tile + (n + 1) * kStride + j * kVectorLanes, odd);
+}
+#if defined(FA_ISA_AVX512_BF16)
+template <int kVectors>
+FA_INLINE void store_probabilities(Bf16PairWords, int n, int j, Vec even, Vec odd, float* tile) {
+  store(tile + n / 2 * kVectors * kVectorLanes + j * kVectorLanes, pair_rounded(even, odd));
+}
+#endif
+
+// P = 2^(S - max), in place, summed per lane.
+template <int kVectors, int kDegree, class Words>
 inline void exponentiate(float to_log2, const Vec* row_max, int begin, int end, float* scores, Vec* sums) {
   constexpr int kStride = kVectors * kVectorLanes;
   for (int n = begin; n < end; n += 2) {
     FA_UNROLL
     for (int j = 0; j < kVectors; ++j) {
-      float* at = scores + n * kStride + j * kVectorLanes;
+      const float* at = scores + n * kStride + j * kVectorLanes;
       const Vec even = exp2_nonpositive<kDegree>(multiply_add(load(at), splat(to_log2), -row_max[j]));
       const Vec odd = exp2_nonpositive<kDegree>(multiply_add(load(at + kStride), splat(to_log2), -row_max[j]));
       sums[j] += even + odd;
-      if (kPairs) {
-        store(scores + n / 2 * kStride + j * kVectorLanes, pair_rows(narrow_bf16(even), narrow_bf16(odd)));
-      } else {
-        store(at, even);
-        store(at + kStride, odd);
-      }
+      store_probabilities<kVectors>(Words(), n, j, even, odd, scores);
     }
   }
 }
 
-// Rows of fp32 probabilities become words of bf16 pairs, in place.
-template <int kVectors>
-inline void pack_pairs(int begin, int end, float* tile) {
+// Rows of fp32 probabilities become the words that the product reads, in place.
+template <int kVectors, class Words>
+inline void pack_probabilities(int begin, int end, float* tile) {
   constexpr int kStride = kVectors * kVectorLanes;
   for (int n = begin; n < end; n += 2) {
     for (int j = 0; j < kVectors; ++j) {
       const float* at = tile + n * kStride + j * kVectorLanes;
-      store(tile + n / 2 * kStride + j * kVectorLanes,
-            pair_rows(narrow_bf16(load(at)), narrow_bf16(load(at + kStride))));
+      const Vec even = load(at);
+      store_probabilities<kVectors>(Words(), n, j, even, load(at + kStride), tile);
     }
   }
 }
@@ -144,16 +158,12 @@ struct Forward {
       factor[j] = exp2_nonpositive<6>(old_max[j] - new_max[j]);
       sums[j] = Vec{};
     }
-    const bool drops = problem.dropout.threshold != 0;
-    constexpr bool kPairs = kPerWord == 2;
-    if (kPairs && !drops) {
-      exponentiate<kVectors, kDegree, kPairs>(scale.to_log2, new_max, range.begin, range.end, scores, sums);
+    if (problem.dropout.threshold == 0) {
+      exponentiate<kVectors, kDegree, Words>(scale.to_log2, new_max, range.begin, range.end, scores, sums);
     } else {
-      exponentiate<kVectors, kDegree, false>(scale.to_log2, new_max, range.begin, range.end, scores, sums);
-      if (drops) {
-        drop<kVectors, Dropped::kZero>(problem.dropout, lanes, first_key, range.begin, range.end, scores);
-      }
-      if (kPairs) pack_pairs<kVectors>(range.begin, range.end, scores);
+      exponentiate<kVectors, kDegree, Fp32Words>(scale.to_log2, new_max, range.begin, range.end, scores, sums);
+      drop<kVectors, Dropped::kZero>(problem.dropout, lanes, first_key, range.begin, range.end, scores);
+      pack_probabilities<kVectors, Words>(range.begin, range.end, scores);
     }
     for (int j = 0; j < kVectors; ++j) {
       float* sum = row_sum + j * kVectorLanes;
@@ -221,6 +231,11 @@ struct Forward {
     }
   }
 
+  static PackedRows<Type> query_rows(const Problem& problem, const Sequence& sequence, int kv_head) {
+    return PackedRows<Type>{static_cast<const Stored*>(sequence.q) + kv_head * problem.group * problem.q.head,
+                            problem.q.row, problem.q.head, problem.group};
+  }
+
   static PackedRows<Type> output_rows(const Problem& problem, const Sequence& sequence, int kv_head) {
     return PackedRows<Type>{static_cast<Stored*>(sequence.out) + kv_head * problem.group * problem.out.head,
                             problem.out.row, problem.out.head, problem.group};
@@ -244,10 +259,6 @@ struct Forward {
     return problem.dropout.threshold != 0 ? problem.dropout.keep_scale : 1.0f;
   }
 
-  struct ScalarExp2 {
-    FA_INLINE float operator()(float x) const { return __builtin_exp2f(x); }
-  };
-
   // The unnormalised probabilities exp(s - row max), for those who want to look at them.
   template <int kVectors>
   static void write_probs(const ForwardContext& context, const ForwardTask& task, const ScoreScale& scale,
@@ -270,7 +281,7 @@ struct Forward {
         maxima[j] = select(m == -kInfinity, Vec{}, m);
         sums[j] = Vec{};
       }
-      exponentiate<kVectors, 6, false>(scale.to_log2, maxima, range.begin, range.end, shared.scores, sums);
+      exponentiate<kVectors, 6, Fp32Words>(scale.to_log2, maxima, range.begin, range.end, shared.scores, sums);
       if (problem.dropout.threshold != 0) {
         drop<kVectors, Dropped::kNegate>(problem.dropout, lanes, n0, range.begin, range.end, shared.scores);
       }
@@ -300,9 +311,7 @@ struct Forward {
 
     // 1 load Q
     LaneBlock lanes[kForwardTaskBlocks];
-    const PackedRows<Type> query_source{
-        static_cast<const Stored*>(sequence.q) + task.kv_head * problem.group * problem.q.head, problem.q.row,
-        problem.q.head, problem.group};
+    const PackedRows<Type> query_source = query_rows(problem, sequence, task.kv_head);
     const int blocks = ceil_div(task.row_end - task.row_begin, kLaneBlock);
     for (int b = 0; b < blocks; ++b) {
       const int first = task.row_begin + b * kLaneBlock;

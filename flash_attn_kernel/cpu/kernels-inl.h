@@ -1,6 +1,8 @@
 // The table of one ISA level: instantiates the main loops for each element type.
+#pragma once
 
 #include "backward-inl.h"
+#include "decode-inl.h"
 
 namespace flash_attn_cpu {
 namespace {
@@ -17,7 +19,12 @@ struct Kernels {
     shape->backward_workspace = carve_backward_workspace(head_dim, value_dim, nullptr, &backward);
   }
   static void forward(const ForwardContext& context, const ForwardTask& task, float* workspace) {
-    Forward<Type, Words>::run(context, task, workspace);
+    const bool is_plain = context.problem->dropout.threshold == 0 && context.outputs->probs == nullptr;
+    if (is_plain && task.row_end - task.row_begin <= kDecodeRows) {
+      Decode<Type, Words>::run(context, task, workspace);
+    } else {
+      Forward<Type, Words>::run(context, task, workspace);
+    }
   }
   static void merge_partial(const ForwardContext& context, const ForwardTask& task, int32_t splits, int64_t stride) {
     Forward<Type, Words>::merge_partial(context, task, splits, stride);

@@ -18,6 +18,7 @@
 #define FA_TILE_ROWS 6
 #define FA_NARROW_TILE_ROWS 12
 #define FA_KEY_BLOCK 96
+#define FA_DECODE_SUMS 8
 
 #include "kernels-inl.h"
 #include "levels.h"

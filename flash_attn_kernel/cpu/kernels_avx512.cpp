@@ -18,6 +18,7 @@
 #define FA_TILE_ROWS 12
 #define FA_NARROW_TILE_ROWS 12
 #define FA_KEY_BLOCK 120
+#define FA_DECODE_SUMS 16
 
 #include "kernels-inl.h"
 #include "levels.h"

@@ -1,4 +1,5 @@
 // What each lane of a lane block stands for: a query position of some head, the keys it sees, its bias.
+#pragma once
 
 #include "../core/philox.h"
 #include "../core/visible_range.h"

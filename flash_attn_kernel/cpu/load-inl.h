@@ -2,6 +2,7 @@
 //
 // Q is transposed (queries in lanes). K and V are copied row by row, and that copy does everything that the
 // inputs need: conversion, gathering of strided or paged rows, and the zero padding of odd tails.
+#pragma once
 
 #include "../core/row_packing.h"
 #include "isa.h"
@@ -38,6 +39,15 @@ FA_INLINE Vec load_words(BFloat16, Bf16PairWords, const uint16_t* row, int dim, 
   uint16_t padded[2 * kVectorLanes] = {};
   for (int i = 0; 2 * word + i < dim; ++i) padded[i] = row[2 * word + i];
   return load(reinterpret_cast<const LooseFloat*>(padded));
+}
+
+// The same where the whole vector lies within the row.
+template <class Type>
+FA_INLINE Vec load_whole_words(Type type, Fp32Words, const typename Type::Stored* row, int word) {
+  return load_elements(type, row + word);
+}
+FA_INLINE Vec load_whole_words(BFloat16, Bf16PairWords, const uint16_t* row, int word) {
+  return load(reinterpret_cast<const LooseFloat*>(row + 2 * word));
 }
 
 // The rows of a KV head's tile in one tensor: packed row r is head `first_head + r % group` of token r / group.
@@ -107,6 +117,24 @@ FA_INLINE const typename Type::Stored* key_row(const KeyRows<Type>& rows, int ke
   return rows.base + page * rows.page_stride + (physical % rows.page_size) * rows.row_stride;
 }
 
+// The addresses of keys [first, first + count); the entries up to `capacity` repeat the last one.
+template <class Type>
+FA_INLINE void row_pointers(const KeyRows<Type>& rows, int first, int count, int capacity,
+                            const typename Type::Stored** pointers) {
+  int in_page = 0;
+  const typename Type::Stored* row = nullptr;
+  for (int n = 0; n < count; ++n) {
+    if (in_page == 0) {  // one division per page, not per key
+      row = key_row(rows, first + n);
+      in_page = rows.page_size == 0 ? count : rows.page_size - (rows.first_key + first + n) % rows.page_size;
+    }
+    pointers[n] = row;
+    row += rows.row_stride;
+    --in_page;
+  }
+  for (int n = count; n < capacity; ++n) pointers[n] = pointers[count - 1];
+}
+
 // Rows far apart defeat the hardware's prefetcher: ask for the row that is a few iterations ahead.
 template <class Type>
 FA_INLINE void prefetch_row(const typename Type::Stored* row, int dim) {
@@ -147,11 +175,6 @@ FA_INLINE void load_values(Fp32Words, const KeyRows<Type>& rows, int first, int 
   if (count % 2 != 0) zero_words(out + static_cast<int64_t>(count) * padded, padded);
 }
 
-// Two bf16 rows become one row of pairs: the even key in the low half of each word.
-FA_INLINE Vec pair_rows(ShortVec even, ShortVec odd) {
-  return reinterpret_cast<Vec>(__builtin_convertvector(even, WordVec) | (__builtin_convertvector(odd, WordVec) << 16));
-}
-
 FA_INLINE ShortVec load_first_short(const uint16_t* p, int count) {
   if (count >= kVectorLanes) return load_short(p);
   uint16_t padded[kVectorLanes] = {};
@@ -159,6 +182,8 @@ FA_INLINE ShortVec load_first_short(const uint16_t* p, int count) {
   return load_short(padded);
 }
 
+#if defined(FA_ISA_AVX512_BF16)
+// Two rows of keys become one of pairs, the even key in the low half of each word.
 FA_INLINE void load_values(Bf16PairWords, const KeyRows<BFloat16>& rows, int first, int count, int dim, float* out) {
   const int padded = padded_dim(dim);
   for (int n = 0; n < count; n += 2) {
@@ -175,6 +200,28 @@ FA_INLINE void load_values(Bf16PairWords, const KeyRows<BFloat16>& rows, int fir
     }
   }
 }
+
+#endif
+
+// One vector of value words at dimension d of the keys whose rows begin at `rows`.
+template <class Type>
+FA_INLINE Vec load_value_words(Type type, Fp32Words, const typename Type::Stored* const* rows, int d) {
+  return load_elements(type, rows[0] + d);
+}
+#if defined(FA_ISA_AVX512_BF16)
+FA_INLINE Vec load_value_words(BFloat16, Bf16PairWords, const uint16_t* const* rows, int d) {
+  return pair_rows(load_short(rows[0] + d), load_short(rows[1] + d));
+}
+#endif
+template <class Type>
+FA_INLINE Vec load_value_tail(Type type, Fp32Words, const typename Type::Stored* const* rows, int d, int count) {
+  return load_first(type, rows[0] + d, count);
+}
+#if defined(FA_ISA_AVX512_BF16)
+FA_INLINE Vec load_value_tail(BFloat16, Bf16PairWords, const uint16_t* const* rows, int d, int count) {
+  return pair_rows(load_first_short(rows[0] + d, count), load_first_short(rows[1] + d, count));
+}
+#endif
 
 }  // namespace
 }  // namespace flash_attn_cpu

@@ -2,6 +2,7 @@
 //
 // All five products of attention take this form without transposing K or V, because A may be read along either
 // of its strides: K row by row for S^T = K Q^T, V column by column for O^T = V^T P^T.
+#pragma once
 
 #include "element-inl.h"
 

@@ -1,6 +1,7 @@
 // Step 4 of the main loop and what comes before it: soft cap, ALiBi, masks; and the dropout of probabilities.
 //
 // All of these pass over a tile of scores: one row per key, one column per lane.
+#pragma once
 
 #include "lanes-inl.h"
 

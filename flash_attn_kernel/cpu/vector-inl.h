@@ -3,6 +3,7 @@
 //
 // Everything is in an unnamed namespace and always inlined: nothing compiled for a wide machine may be merged
 // by the linker into code for a narrow one.
+#pragma once
 
 #include <cstdint>
 

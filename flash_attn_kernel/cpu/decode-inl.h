@@ -1,0 +1,359 @@
+// The forward pass of a few rows against many keys, as in generation: bound by how fast K and V can be read.
+//
+// Lanes of queries would stand empty, so here the lanes of a product are dimensions, and K and V are used straight
+// from memory. A vector of scores holds kRows rows times kKeys keys; what must be known per lane (limits, bias,
+// maximum) is then as vertical as in the main loop.
+#pragma once
+
+#include "forward-inl.h"
+
+namespace flash_attn_cpu {
+namespace {
+
+constexpr int kDecodeRows = 8;    // the most rows that this loop takes
+constexpr int kDecodeKeys = 64;   // keys of one block: their scores stay in the first-level cache
+constexpr int kKeysAhead = 32;   // how far ahead rows are asked for
+static_assert(kDecodeRows <= kLaneBlock, "describe_lanes() must reach all rows");
+static_assert(kDecodeKeys % kVectorLanes == 0, "a block is whole vectors of scores, for any number of rows");
+
+struct DecodeWorkspace {
+  float* queries;  // (rows, padded words)
+  float* output;   // (rows, padded value_dim)
+  float* scores;   // kDecodeKeys * kVectorLanes at most
+};
+
+inline int64_t carve_decode_workspace(int words, int value_dim, float* base, DecodeWorkspace* w) {
+  int64_t used = 0;
+  w->queries = base + used;
+  used += static_cast<int64_t>(kDecodeRows) * padded_dim(words);
+  w->output = base + used;
+  used += static_cast<int64_t>(kDecodeRows) * padded_dim(value_dim);
+  w->scores = base + used;
+  used += kDecodeKeys * kVectorLanes;
+  return used;
+}
+
+// Into the second level, which has room for many more outstanding lines than the first. Without this the reading stops
+// during the arithmetic: on Zen 4, fp32, four heads per KV head, 10 GB/s of 18 became 15.
+FA_INLINE void prefetch_to_l2(const void* p) { __builtin_prefetch(p, 0, 2); }
+
+// Sums each of kVectorLanes vectors; lane i of the result is the sum of vector i.
+FA_INLINE Vec sum_each(Vec (&v)[kVectorLanes]) {
+  FA_UNROLL
+  for (int half = kVectorLanes / 2; half >= 1; half /= 2) {
+    FA_UNROLL
+    for (int i = 0; i < half; ++i) v[i] = interleave_low(v[i], v[i + half]) + interleave_high(v[i], v[i + half]);
+  }
+  return v[0];
+}
+
+// What the lanes of a vector of scores stand for: row lane / kKeys, key lane % kKeys of the vector's keys.
+template <int kRows>
+struct ScoreLanes {
+  static constexpr int kKeys = kVectorLanes / kRows;
+  IntVec key;         // offset in the vector's keys
+  IntVec seen_begin;  // absolute keys
+  IntVec seen_end;
+  IntVec diagonal;
+  Vec slope;
+};
+
+template <int kRows>
+FA_INLINE ScoreLanes<kRows> score_lanes(const LaneBlock& lanes, int first_row, int last_key) {
+  constexpr int kKeys = ScoreLanes<kRows>::kKeys;
+  ScoreLanes<kRows> s;
+  for (int lane = 0; lane < kVectorLanes; ++lane) {
+    const int row = first_row + lane / kKeys;  // lanes past the real rows repeat the last one
+    s.key[lane] = lane % kKeys;
+    s.seen_begin[lane] = lanes.seen_begin[row];
+    s.seen_end[lane] = lanes.seen_end[row] < last_key ? lanes.seen_end[row] : last_key;
+    s.diagonal[lane] = lanes.diagonal[row];
+    s.slope[lane] = lanes.slope[row];
+  }
+  return s;
+}
+
+template <class Type, class Words>
+struct Decode {
+  typedef typename Type::Stored Stored;
+  static constexpr int kPerWord = Words::kPerWord;
+  static constexpr int kDegree = Exp2Degree<Type, Words>::kValue;
+
+  // 3 S = Q K^T for the keys of `rows`, straight from memory.
+  template <int kRows>
+  static void scores_of_keys(const Stored* const* rows, int vectors, int dim, const float* queries, float* scores) {
+    constexpr int kKeys = kVectorLanes / kRows;
+    const int words = words_of(Words(), dim);
+    const int padded = padded_dim(words);
+    const int whole = dim / kPerWord / kVectorLanes * kVectorLanes;
+    for (int t = 0; t < vectors; ++t) {
+      const Stored* const* key = rows + t * kKeys;
+      Vec sums[kVectorLanes];
+      // Two keys at a time share the loads of Q, and their sums fit into registers.
+      constexpr int kTogether = kKeys < 2 ? 1 : 2;
+      FA_UNROLL
+      for (int n = 0; n < kKeys; n += kTogether) {
+        Vec pair[kTogether][kRows] = {};
+        for (int word = 0; word < whole; word += kVectorLanes) {
+          FA_UNROLL
+          for (int i = 0; i < kTogether; ++i) {
+            const Vec k = load_whole_words(Type(), Words(), key[n + i], word);
+            prefetch_to_l2(key[n + i + kKeysAhead] + word * kPerWord);
+            FA_UNROLL
+            for (int r = 0; r < kRows; ++r) {
+              pair[i][r] = accumulate(Words(), k, load(queries + r * padded + word), pair[i][r]);
+            }
+          }
+        }
+        FA_UNROLL
+        for (int i = 0; i < kTogether; ++i) {
+          if (whole < words) {
+            const Vec k = load_words(Type(), Words(), key[n + i], dim, whole);
+            FA_UNROLL
+            for (int r = 0; r < kRows; ++r) {
+              pair[i][r] = accumulate(Words(), k, load(queries + r * padded + whole), pair[i][r]);
+            }
+          }
+          FA_UNROLL
+          for (int r = 0; r < kRows; ++r) sums[r * kKeys + n + i] = pair[i][r];
+        }
+      }
+      store(scores + t * kVectorLanes, sum_each(sums));
+    }
+  }
+
+  // 4 mask, after soft cap and ALiBi.
+  template <int kRows>
+  static void mask_scores(const Problem& problem, const ScoreScale& scale, const LaneBlock& lanes, int first_row,
+                          const ScoreLanes<kRows>& s, int first_key, int vectors, int last_key, float* scores) {
+    constexpr int kKeys = kVectorLanes / kRows;
+    for (int t = 0; t < vectors; ++t) {
+      const IntVec key = s.key + (first_key + t * kKeys);
+      Vec x = load(scores + t * kVectorLanes);
+      if (scale.has_pass) {
+        x *= scale.natural;
+        if (problem.softcap > 0.0f) x = tanh_lanes(x / problem.softcap) * problem.softcap;
+        if (problem.alibi_slopes != nullptr) {
+          x = multiply_add(-s.slope, absolute(__builtin_convertvector(s.diagonal - key, Vec)), x);
+        }
+      }
+      x = select((key >= s.seen_begin) & (key < s.seen_end), x, splat(-kInfinity));
+      if (problem.mask.data != nullptr) {
+        for (int lane = 0; lane < kVectorLanes; ++lane) {
+          const int64_t at = first_key + t * kKeys + lane % kKeys;
+          const uint8_t* row = lanes.mask_row[first_row + lane / kKeys];
+          if (at < last_key && row[at * problem.mask.key] == 0) x[lane] = -kInfinity;
+        }
+      }
+      store(scores + t * kVectorLanes, x);
+    }
+  }
+
+  // 7 O += P V for vectors [d, d + kVectors) of the value's dimensions, all of them whole.
+  template <int kRows, int kVectors>
+  static FA_INLINE void add_values(const Stored* const* rows, int keys, int d, int padded, const float* probabilities,
+                                   const float* factors, float* output) {
+    constexpr int kKeys = kVectorLanes / kRows;
+    Vec sums[kRows][kVectors];
+    FA_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      FA_UNROLL
+      for (int j = 0; j < kVectors; ++j) {
+        sums[r][j] = load(output + r * padded + d + j * kVectorLanes) * factors[r];  // 6 rescale O
+      }
+    }
+    for (int n = 0; n < keys; n += kPerWord) {
+      const float* p = probabilities + (n / kKeys * kVectorLanes + n % kKeys) / kPerWord;
+      FA_UNROLL
+      for (int j = 0; j < kVectors; ++j) {
+        const Vec v = load_value_words(Type(), Words(), rows + n, d + j * kVectorLanes);
+        prefetch_to_l2(rows[n + kKeysAhead] + d + j * kVectorLanes);
+        if (kPerWord == 2) prefetch_to_l2(rows[n + 1 + kKeysAhead] + d + j * kVectorLanes);
+        FA_UNROLL
+        for (int r = 0; r < kRows; ++r) {
+          sums[r][j] = accumulate(Words(), broadcast_word(p + r * kKeys / kPerWord), v, sums[r][j]);
+        }
+      }
+    }
+    FA_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      FA_UNROLL
+      for (int j = 0; j < kVectors; ++j) store(output + r * padded + d + j * kVectorLanes, sums[r][j]);
+    }
+  }
+
+  // The dimensions after the last whole vector, without reading past the end of a row.
+  template <int kRows>
+  static void add_value_tail(const Stored* const* rows, int keys, int d, int dim, const float* probabilities,
+                             const float* factors, float* output) {
+    constexpr int kKeys = kVectorLanes / kRows;
+    const int padded = padded_dim(dim);
+    Vec sums[kRows];
+    for (int r = 0; r < kRows; ++r) sums[r] = load(output + r * padded + d) * factors[r];
+    for (int n = 0; n < keys; n += kPerWord) {
+      const float* p = probabilities + (n / kKeys * kVectorLanes + n % kKeys) / kPerWord;
+      const Vec v = load_value_tail(Type(), Words(), rows + n, d, dim - d);
+      for (int r = 0; r < kRows; ++r) {
+        sums[r] = accumulate(Words(), broadcast_word(p + r * kKeys / kPerWord), v, sums[r]);
+      }
+    }
+    for (int r = 0; r < kRows; ++r) store(output + r * padded + d, sums[r]);
+  }
+
+  // Steps 3 to 7 for kRows rows and one block of keys.
+  template <int kRows>
+  static void attend(const Problem& problem, const ScoreScale& scale, const LaneBlock& lanes, int first_row,
+                     int first_key, int count, const Stored* const* key_rows_, const Stored* const* value_rows,
+                     const DecodeWorkspace& w, float* row_max, float* row_sum) {
+    constexpr int kKeys = kVectorLanes / kRows;
+    constexpr int kTile = kRows == 1 ? FA_DECODE_SUMS / 2 : FA_DECODE_SUMS / kRows;
+    const int vectors = ceil_div(count, kKeys);
+    const int last_key = first_key + count;
+    const ScoreLanes<kRows> s = score_lanes<kRows>(lanes, first_row, last_key);
+    // 3 S = Q K^T, 4 mask
+    scores_of_keys<kRows>(key_rows_, vectors, problem.head_dim,
+                          w.queries + first_row * padded_dim(words_of(Words(), problem.head_dim)), w.scores);
+    const bool is_plain = !scale.has_pass && problem.mask.data == nullptr && count == kDecodeKeys &&
+                          flash_attn::covers(lanes.seen_by_all, KeyRange{first_key, last_key});
+    if (!is_plain) mask_scores<kRows>(problem, scale, lanes, first_row, s, first_key, vectors, last_key, w.scores);
+
+    // 5 softmax: new max, P, sum
+    Vec tile_max = splat(-kInfinity);
+    for (int t = 0; t < vectors; ++t) tile_max = maximum(tile_max, load(w.scores + t * kVectorLanes));
+    float factors[kRows];
+    Vec maxima;
+    for (int r = 0; r < kRows; ++r) {
+      float block_max = -kInfinity;
+      for (int n = 0; n < kKeys; ++n) {
+        const float x = tile_max[r * kKeys + n];
+        block_max = !(x <= block_max) ? x : block_max;  // keeps a NaN
+      }
+      const float new_max = !(block_max * scale.to_log2 <= row_max[r]) ? block_max * scale.to_log2 : row_max[r];
+      factors[r] = flash_attn::rescale_factor(row_max[r], new_max, ScalarExp2());
+      row_max[r] = new_max;
+      const float finite = new_max == -kInfinity ? 0.0f : new_max;
+      for (int n = 0; n < kKeys; ++n) maxima[r * kKeys + n] = finite;
+    }
+    Vec sums = Vec{};
+    for (int t = 0; t < vectors; ++t) {
+      const Vec p = exp2_nonpositive<kDegree>(multiply_add(load(w.scores + t * kVectorLanes), splat(scale.to_log2), -maxima));
+      sums += p;
+      if (kPerWord == 2) {
+        store_short(reinterpret_cast<uint16_t*>(w.scores) + t * kVectorLanes, narrow_bf16(p));
+      } else {
+        store(w.scores + t * kVectorLanes, p);
+      }
+    }
+    for (int r = 0; r < kRows; ++r) {
+      float sum = 0.0f;
+      for (int n = 0; n < kKeys; ++n) sum += sums[r * kKeys + n];
+      row_sum[r] = row_sum[r] * factors[r] + sum;
+    }
+
+    // 6 rescale O, 7 O += P V
+    const int padded = padded_dim(problem.value_dim);
+    float* output = w.output + static_cast<int64_t>(first_row) * padded;
+    int d = 0;
+    for (; d + kTile * kVectorLanes <= problem.value_dim; d += kTile * kVectorLanes) {
+      add_values<kRows, kTile>(value_rows, count, d, padded, w.scores, factors, output);
+    }
+    for (; d + kVectorLanes <= problem.value_dim; d += kVectorLanes) {
+      add_values<kRows, 1>(value_rows, count, d, padded, w.scores, factors, output);
+    }
+    if (d < problem.value_dim) {
+      add_value_tail<kRows>(value_rows, count, d, problem.value_dim, w.scores, factors, output);
+    }
+  }
+
+  static void run(const ForwardContext& context, const ForwardTask& task, float* base) {
+    const Problem& problem = *context.problem;
+    const Sequence& sequence = context.sequences[task.sequence];
+    const ScoreScale scale = score_scale(problem);
+    const int rows = task.row_end - task.row_begin;
+    DecodeWorkspace w;
+    carve_decode_workspace(words_of(Words(), problem.head_dim), problem.value_dim, base, &w);
+    LaneBlock lanes;
+    describe_lanes(problem, sequence, task.kv_head, task.row_begin, rows, &lanes);
+    load_queries(problem, sequence, task, scale, w);  // 1 load Q
+    float row_max[kDecodeRows], row_sum[kDecodeRows];
+    for (int r = 0; r < kDecodeRows; ++r) {
+      row_max[r] = -kInfinity;
+      row_sum[r] = 0.0f;
+    }
+    const KeyRows<Type> key_source = key_rows<Type>(problem, sequence, sequence.k, problem.k, task.kv_head);
+    const KeyRows<Type> value_source = key_rows<Type>(problem, sequence, sequence.v, problem.v, task.kv_head);
+    const Stored* keys[kDecodeKeys + kKeysAhead];
+    const Stored* values[kDecodeKeys + kKeysAhead];
+    const KeyRange seen = flash_attn::intersect(lanes.seen_by_some, KeyRange{task.key_begin, task.key_end});
+    for (int n0 = seen.begin; n0 < seen.end; n0 += kDecodeKeys) {
+      const int count = seen.end - n0 < kDecodeKeys ? seen.end - n0 : kDecodeKeys;
+      // 2 load K (and 7 load V): only their addresses
+      const int known = seen.end - n0 < kDecodeKeys + kKeysAhead ? seen.end - n0 : kDecodeKeys + kKeysAhead;
+      row_pointers(key_source, n0, known, kDecodeKeys + kKeysAhead, keys);
+      row_pointers(value_source, n0, known, kDecodeKeys + kKeysAhead, values);
+      for (int r = 0; r < rows;) {
+        if (rows - r > 2) {
+          attend<4>(problem, scale, lanes, r, n0, count, keys, values, w, row_max + r, row_sum + r);
+          r += 4;
+        } else if (rows - r == 2) {
+          attend<2>(problem, scale, lanes, r, n0, count, keys, values, w, row_max + r, row_sum + r);
+          r += 2;
+        } else {
+          attend<1>(problem, scale, lanes, r, n0, count, keys, values, w, row_max + r, row_sum + r);
+          r += 1;
+        }
+      }
+    }
+    finish(context, task, w, row_max, row_sum);
+  }
+
+  static void load_queries(const Problem& problem, const Sequence& sequence, const ForwardTask& task,
+                           const ScoreScale& scale, const DecodeWorkspace& w) {
+    const int words = words_of(Words(), problem.head_dim);
+    const int padded = padded_dim(words);
+    const PackedRows<Type> source = Forward<Type, Words>::query_rows(problem, sequence, task.kv_head);
+    zero_words(w.queries, static_cast<int64_t>(kDecodeRows) * padded);
+    zero_words(w.output, static_cast<int64_t>(kDecodeRows) * padded_dim(problem.value_dim));
+    for (int r = 0; r < task.row_end - task.row_begin; ++r) {
+      const Stored* row = packed_row(source, task.row_begin + r);
+      for (int word = 0; word < words; word += kVectorLanes) {
+        store(w.queries + r * padded + word, load_words(Type(), Words(), row, problem.head_dim, word));
+      }
+    }
+    if (scale.query != 1.0f) Forward<Type, Words>::scale_queries(w.queries, kDecodeRows * padded, scale.query);
+  }
+
+  // 8 normalise, write O and LSE; or leave a split's rows unfinished.
+  static void finish(const ForwardContext& context, const ForwardTask& task, const DecodeWorkspace& w,
+                     const float* row_max, const float* row_sum) {
+    const Problem& problem = *context.problem;
+    const Sequence& sequence = context.sequences[task.sequence];
+    const int padded = padded_dim(problem.value_dim);
+    const PackedRows<Type> out = Forward<Type, Words>::output_rows(problem, sequence, task.kv_head);
+    for (int r = 0; r < task.row_end - task.row_begin; ++r) {
+      const int row = task.row_begin + r;
+      const float* from = w.output + static_cast<int64_t>(r) * padded;
+      if (task.partial >= 0) {
+        const int64_t partial = task.partial + r;
+        context.partial.row_max[partial] = row_max[r];
+        context.partial.row_sum[partial] = row_sum[r];
+        float* to = context.partial.out + partial * problem.value_dim;
+        for (int d = 0; d < problem.value_dim; d += kVectorLanes) {
+          store_first(Float32(), to + d, load(from + d), problem.value_dim - d);
+        }
+        continue;
+      }
+      const int head = task.kv_head * problem.group + row_head(row, problem.group);
+      float lse;
+      const float weight = Forward<Type, Words>::finish_row(problem, head, {row_max[r], row_sum[r]}, &lse);
+      sequence.lse[head * context.outputs->lse_head_stride + row_position(row, problem.group)] = lse;
+      Stored* to = const_cast<Stored*>(packed_row(out, row));
+      for (int d = 0; d < problem.value_dim; d += kVectorLanes) {
+        store_first(Type(), to + d, load(from + d) * weight, problem.value_dim - d);
+      }
+    }
+  }
+};
+
+}  // namespace
+}  // namespace flash_attn_cpu
