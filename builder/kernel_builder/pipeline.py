@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from kernel_builder.compile.workspace import work_dir_of
 from kernel_builder.disk import explain_disk
 from kernel_builder.errors import AuditError, BadInputError, Location, Problem
 from kernel_builder.inputs import BuildInputs, list_package_files, probe_inputs
-from kernel_builder.plan import BuildPlan, Exclusion, Selector, plan_build
+from kernel_builder.plan import BuildPlan, Exclusion, Selector, assume_environment, plan_build
 from kernel_builder.progress import Listener, ignore_progress, step
 from kernel_builder.render.fileset import FileSet
 from kernel_builder.render.project import render_project
@@ -89,10 +89,15 @@ class BuildResult:
         return all(finding.rule == "symbol-versions" for finding in errors)
 
 
-def plan_project(project: Path, *, torch: Path | None = None) -> PlannedProject:
-    """Load a project and plan all its variants on this machine. torch: where to look for it, see `probe_torch`."""
+def plan_project(project: Path, *, torch: Path | None = None, assumptions: Iterable[str] = ()) -> PlannedProject:
+    """Load a project and plan all its variants on this machine.
+
+    torch: where to look for it, see `probe_torch`. assumptions: what is planned for instead of what is here, see
+    `assume_environment`.
+    """
     loaded = load_spec(project)
     environment, toolchain = probe_environment(torch=torch, backends=loaded.spec.general.backends)
+    environment = assume_environment(environment, assumptions)
     inputs = probe_inputs(loaded.spec)
     return PlannedProject(plan_build(loaded.spec, environment, inputs.digest), inputs, toolchain, loaded.notices)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from kernel_builder.cli.console import Console
 from kernel_builder.cli.options import (
+    assume_option,
     dry_run_option,
     json_option,
     pass_console,
@@ -36,19 +38,28 @@ from kernel_builder.plan import Selector
 @click.option("-f", "--force", is_flag=True, help="Overwrite files that kernel-builder did not write.")
 @selector_options
 @torch_option
+@assume_option
 @dry_run_option
 @json_option
 @talk_options
 @pass_console
-def generate(
-    console: Console, project: Path, output: Path, selector: Selector, torch: Path | None, *, force: bool, dry_run: bool
+def generate(  # noqa: PLR0917 - click passes by name
+    console: Console,
+    project: Path,
+    output: Path,
+    selector: Selector,
+    torch: Path | None,
+    assumptions: Sequence[str],
+    *,
+    force: bool,
+    dry_run: bool,
 ) -> None:
     """Write the CMake projects of a kernel.
 
     There is one for each backend of PROJECT that can be planned here. Files that kernel-builder did not write, or
     that were edited since, are not overwritten.
     """
-    planned = plan_project(project, torch=torch)
+    planned = plan_project(project, torch=torch, assumptions=assumptions)
     console.remind(planned.notices)
     filesets = generate_project(planned, selector)
     write = diff_project if dry_run else write_project

@@ -109,3 +109,11 @@ policy_option = click.option(
     show_default=True,
     help="What artifacts are held to: `hub`, `local`, or a policy file.",
 )
+
+assume_option = click.option(
+    "--assume",
+    "assumptions",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Plan for another machine: `host=aarch64-linux`, `torch=2.13`, `tvm-ffi=0.1`, `cuda=13.0`.  [repeatable]",
+)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from kernel_builder.cli.console import Console
 from kernel_builder.cli.options import (
+    assume_option,
     json_option,
     pass_console,
     project_argument,
@@ -23,15 +25,16 @@ from kernel_builder.plan import BuildPlan, Selector, describe_plan
 @project_argument
 @selector_options
 @torch_option
+@assume_option
 @json_option
 @talk_options
 @pass_console
-def plan(console: Console, project: Path, selector: Selector, torch: Path | None) -> None:
+def plan(console: Console, project: Path, selector: Selector, torch: Path | None, assumptions: Sequence[str]) -> None:
     """Show what would be built here.
 
     Lists the variants of PROJECT on this machine and what is in each, and what is left out and why.
     """
-    planned = plan_project(project, torch=torch)
+    planned = plan_project(project, torch=torch, assumptions=assumptions)
     console.remind(planned.notices)
     build_plan = planned.plan
     if selector != Selector():

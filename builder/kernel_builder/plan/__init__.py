@@ -5,6 +5,7 @@ Pure: the host, the toolchains and the torch found on the machine come in as val
 
 from __future__ import annotations
 
+from kernel_builder.plan.assumptions import assume_environment
 from kernel_builder.plan.build import plan_build
 from kernel_builder.plan.describe import describe_plan
 from kernel_builder.plan.model import BuildEnvironment, BuildPlan, Exclusion, VariantPlan
@@ -16,6 +17,7 @@ __all__ = [
     "Exclusion",
     "Selector",
     "VariantPlan",
+    "assume_environment",
     "describe_plan",
     "plan_build",
 ]
