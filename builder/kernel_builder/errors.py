@@ -104,3 +104,9 @@ class TestsFailedError(BuilderError):
 
     __test__ = False  # the name would otherwise be collected by pytest
     exit_code = ExitCode.TESTS_FAILED
+
+
+class BenchmarkError(BuilderError):
+    """A benchmark of a kernel project failed or gave a wrong output, or there was none to run."""
+
+    exit_code = ExitCode.TESTS_FAILED

@@ -25,11 +25,12 @@ PROGRAM = "kernel-builder"
 _COMPLETION_VARIABLE = "_KERNEL_BUILDER_COMPLETE"
 
 
-COMMANDS = ("check", "plan", "generate", "build", "audit", "test", "clean", "doctor", "completion")
+COMMANDS = ("check", "plan", "generate", "build", "audit", "test", "bench", "clean", "doctor", "completion")
 """Each is a module of this package with a click command of the same name."""
 
 
 _ELSEWHERE = {
+    "benchmark": "bench",
     "build-and-copy": "build",
     "check-abi": "audit",
     "check-builds": "audit",

@@ -1,0 +1,1 @@
+"""Run a project's benchmarks against an artifact, and say what was measured: figures, tables, plots."""

@@ -1,0 +1,98 @@
+"""Is what was timed right? Outputs are held to what the benchmark itself says they must be."""
+
+from __future__ import annotations
+
+import torch
+
+from kernel_builder.bench.child.problem import Trouble, TroubleError, explain
+from kernel_builder.bench.child.workloads import KERNEL, Workload
+
+
+def find_difference(output: object, expected: object, atol: float, rtol: float) -> str | None:
+    """Say how an output (a tensor or a sequence of tensors) differs from what is expected; None if it does not."""
+    if isinstance(output, torch.Tensor) and isinstance(expected, torch.Tensor):
+        if output.shape != expected.shape:
+            return f"the shape is {tuple(output.shape)}, not {tuple(expected.shape)}"
+        ours, theirs = output.detach().cpu().double(), expected.detach().cpu().double()
+        if torch.allclose(ours, theirs, atol=atol, rtol=rtol):
+            return None
+        worst = (ours - theirs).abs().nan_to_num(nan=torch.inf).max().item()
+        return f"the largest error is {worst:.2g}, beyond atol={atol:g} and rtol={rtol:g}"
+    if isinstance(output, (tuple, list)) and isinstance(expected, (tuple, list)) and len(output) == len(expected):
+        for each, wanted in zip(output, expected, strict=True):
+            said = find_difference(each, wanted, atol, rtol)
+            if said is not None:
+                return said
+        return None
+    return f"`self.out` is {_name(output)}, and {_name(expected)} is expected"
+
+
+def verify_first(workload: Workload) -> None:
+    """Run everything once and hold each output to `verify_X`, or without one to the first reference.
+
+    Raises `TroubleError` when a call raises or an output is wrong.
+    """
+    outputs = {label: _call(workload, label) for label in workload.contestants}
+    if workload.verify is not None:
+        workload.expected = _call_verify(workload)
+    else:
+        workload.expected = next((out for label, out in outputs.items() if label != KERNEL and out is not None), None)
+    check_outputs(workload, outputs)
+
+
+def verify_again(workload: Workload) -> None:
+    """Verify after timing: everything runs once more, against a fresh result of `verify_X`."""
+    outputs = {label: _call(workload, label) for label in workload.contestants}
+    if workload.verify is not None:
+        workload.expected = _call_verify(workload)
+    check_outputs(workload, outputs)
+
+
+def verify_timed(workload: Workload) -> None:
+    """Hold the output that a timed sample left to the expected one; made anew if the benchmark changes its inputs."""
+    if (
+        workload.expected is None
+        or find_difference(workload.instance.out, workload.expected, *workload.tolerances) is None
+    ):
+        return
+    if workload.verify is not None:
+        workload.expected = _call_verify(workload)
+    check_outputs(workload, {KERNEL: workload.instance.out})
+
+
+def check_outputs(workload: Workload, outputs: dict[str, object]) -> None:
+    """Raise `TroubleError` for every output that is not the expected one."""
+    if workload.expected is None:
+        return
+    troubles = []
+    for label, output in outputs.items():
+        if output is None and label != KERNEL:
+            continue  # a reference that returns nothing is timed, but cannot be verified
+        said = find_difference(output, workload.expected, *workload.tolerances)
+        if said is not None:
+            what = "the output" if label == KERNEL else f"the output of its reference `{label}`"
+            message = f"{what} of `{workload.name}` is wrong: {said}"
+            troubles.append(Trouble(message, str(workload.file), None, workload.name))
+    if troubles:
+        raise TroubleError(*troubles)
+
+
+def _call(workload: Workload, label: str) -> object:
+    try:
+        returned = workload.contestants[label]()
+    except (Exception, SystemExit) as error:
+        what = f"`{workload.name}`" if label == KERNEL else f"the reference `{label}` of `{workload.name}`"
+        raise TroubleError(explain(error, what, workload.file, workload.name)) from error
+    return workload.instance.out if label == KERNEL else returned
+
+
+def _call_verify(workload: Workload) -> object:
+    assert workload.verify is not None  # noqa: S101 - for mypy: the callers have looked
+    try:
+        return workload.verify()
+    except (Exception, SystemExit) as error:
+        raise TroubleError(explain(error, f"the verification of `{workload.name}`", workload.file)) from error
+
+
+def _name(value: object) -> str:
+    return "nothing" if value is None else f"a `{type(value).__name__}`"
