@@ -8,6 +8,7 @@ import random
 import subprocess
 import tempfile
 import tomllib
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -20,10 +21,10 @@ from kernel_builder.plan import BuildEnvironment, plan_build
 from kernel_builder.plan.archs import default_archs, intersect_cuda
 from kernel_builder.render import render_project
 from kernel_builder.render.quoting import (
-    SHELL_OPERATORS,
     quote_argument,
     quote_arguments,
     quote_flags,
+    quote_path,
     quote_python,
     quote_toml,
 )
@@ -36,6 +37,8 @@ from kernel_builder.spec.model import (
     TorchFramework,
     TorchNoarchFramework,
 )
+from kernel_builder.spec.names import parse_compiled_path, parse_flag
+from kernel_builder.spec.problems import BadValueError
 from kernel_builder.toolchain import probe_pip_tool
 from kernel_builder.variant import parse_variant
 from kernel_builder.version import MinorVersion
@@ -52,8 +55,20 @@ def changes_in_list(text: str) -> bool:
     return bool(set(text) & set(";[]")) or "$<" in text or text.endswith("\\")
 
 
+def is_accepted(parse: Callable[[str], object], text: str) -> bool:
+    try:
+        parse(text)
+    except BadValueError:
+        return False
+    return True
+
+
 def is_flag(text: str) -> bool:
-    return text.isprintable() and bool(text.strip()) and text not in SHELL_OPERATORS
+    return is_accepted(parse_flag, text)
+
+
+def is_path(text: str) -> bool:
+    return is_accepted(parse_compiled_path, text)
 
 
 COMPONENTS = st.builds(
@@ -171,6 +186,11 @@ def test_flags_are_one_line_and_no_keyword(flags: list[str]) -> None:
     quoted = quote_flags(flags)
     assert "\n" not in quoted
     assert quoted.startswith('"SHELL:')
+
+
+@given(TEXTS.filter(is_path))
+def test_a_path_that_may_be_declared_can_be_written(text: str) -> None:
+    assert "\n" not in quote_path(parse_compiled_path(text))
 
 
 @given(specs(), ENVIRONMENTS, DIGESTS)

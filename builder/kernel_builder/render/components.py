@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from kernel_builder.errors import BadInputError, Location, Problem
 from kernel_builder.plan import VariantPlan
 from kernel_builder.plan.describe import language_of
-from kernel_builder.render.quoting import quote_flags, quote_path
 from kernel_builder.spec.model import (
     BuildSpec,
     Component,
@@ -33,26 +31,6 @@ _LIBRARIES = {
     Dependency.METAL_CPP: ("metal_cpp", ""),
 }
 _BINDING = "binding"
-_FILE = Location("build.toml")
-
-
-def check_carriable(spec: BuildSpec) -> None:
-    """Raise `BadInputError` for every path and flag that cannot pass through CMake and ninja unchanged."""
-    parts = [part for part in (spec.framework, *spec.components) if not isinstance(part, TorchNoarchFramework)]
-    problems = []
-    for path in sorted({path for part in parts for path in (*part.src, *part.include)}):
-        try:
-            quote_path(path)
-        except ValueError:
-            message = f"the path `{path}` contains `;`, `|`, `[`, `]` or `$<`, which CMake or ninja would split it at"
-            problems.append(Problem(message, _FILE, hint="rename the file or the directory"))
-    for flag in sorted({flag for part in parts for _, flags in _flag_values(part) for flag in flags}):
-        try:
-            quote_flags([flag])
-        except ValueError as error:
-            problems.append(Problem(str(error), _FILE, hint="remove it from the flags"))
-    if problems:
-        raise BadInputError(problems)
 
 
 def list_libraries(variant: VariantPlan) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from kernel_builder.backend import FACTS, Backend, Language
 from kernel_builder.plan import BuildPlan, VariantPlan
-from kernel_builder.render.components import check_carriable, list_components, list_libraries
+from kernel_builder.render.components import list_components, list_libraries
 from kernel_builder.render.environment import read_template, render_template
 from kernel_builder.render.fileset import FileSet
 from kernel_builder.spec.model import BuildSpec
@@ -42,10 +42,8 @@ def render_project(plan: BuildPlan, backend: Backend) -> FileSet:
     `KERNEL_PROJECT_DIR`, the directory of `build.toml`, and for variants that are compiled against torch with
     `KERNEL_TORCH_SDK`, the directory with torch's `include` and `lib`. It installs `<kernel name>/<variant>/...`.
 
-    Raises `ValueError` when the plan has no variant of that backend, `BadInputError` for paths and flags
-    that CMake cannot carry.
+    Raises `ValueError` when the plan has no variant of that backend.
     """
-    check_carriable(plan.spec)
     variants = tuple(variant for variant in plan.variants if variant.backend is backend)
     if not variants:
         raise ValueError(f"the plan has no variant for `{backend}`")

@@ -10,12 +10,13 @@ import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
+from kernel_builder.spec.names import SHELL_OPERATORS
+
 _TARGET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _PROJECT_DIR = "${KERNEL_PROJECT_DIR}"
 _SPLITS_LISTS = ";[]"
 _CMAKE_ESCAPES = {"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _GENEX_ESCAPES = {"$<": "$<1:$><", ">": "$<ANGLE-R>", ",": "$<COMMA>"}
-SHELL_OPERATORS = frozenset({"<", ">", "<<", ">>", "|", "||", "&&", "&", "1>", "2>", "2>&1", "1>&2"})
 _SHELL_SPECIAL = re.compile(r"([\\\"'\s])")
 
 

@@ -25,6 +25,8 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _SCP = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9._-]+:[^/].*")
 _BAD_IN_BRANCH = re.compile(r"[\s~^:?*\[\\]|\.\.|@\{|//|\.lock(/|$)|^[-/.]|[/.]$")
 _DRIVE = re.compile(r"[A-Za-z]:")
+_UNCARRIED = re.compile(r"[;|\[\]]|\$<")
+SHELL_OPERATORS = frozenset({"<", ">", "<<", ">>", "|", "||", "&&", "&", "1>", "2>", "2>&1", "1>&2"})
 _PYTHON_EXTENSION = re.compile(r"\.?([A-Za-z0-9_]+(?:[.+-][A-Za-z0-9_]+)*)")
 
 
@@ -192,3 +194,22 @@ def parse_path(text: str) -> PurePosixPath:
         else:
             raise BadValueError(f"leaves the project: `{show(text)}`", hint)
     return PurePosixPath(*parts)
+
+
+def parse_compiled_path(text: str) -> PurePosixPath:
+    """A source or include directory: a path inside the project that CMake and ninja hand on as it is."""
+    path = parse_path(text)
+    found = _UNCARRIED.search(path.as_posix())
+    if found is not None:
+        raise BadValueError(
+            f"contains `{found[0]}`, at which CMake or ninja would split the path: `{show(text)}`",
+            "rename the file or the directory",
+        )
+    return path
+
+
+def parse_flag(text: str) -> str:
+    """One argument of a compiler."""
+    if text in SHELL_OPERATORS:
+        raise BadValueError(f"is an operator of the shell, not a flag: `{text}`", "remove it: no shell sees the flags")
+    return parse_text(text)

@@ -31,12 +31,13 @@ from kernel_builder.spec.names import (
     parse_backend,
     parse_branch,
     parse_compiled_backend,
+    parse_compiled_path,
     parse_component_name,
     parse_dependency,
+    parse_flag,
     parse_git_url,
     parse_kernel_name,
     parse_loose_version,
-    parse_path,
     parse_python_extension,
     parse_repo_id,
     parse_text,
@@ -162,13 +163,13 @@ class SectionReader:
 
     def _read_torch(self, table: Fields, backends: tuple[Backend, ...]) -> TorchFramework:
         return TorchFramework(
-            src=table.parsed_list("src", parse_path),
-            include=table.parsed_list("include", parse_path),
+            src=table.parsed_list("src", parse_compiled_path),
+            include=table.parsed_list("include", parse_compiled_path),
             pyext=_distinct(table.parsed_list("pyext", parse_python_extension)) or _DEFAULT_PYEXT,
             minver=table.parsed("minver", self._parse_version),
             maxver=table.parsed("maxver", self._parse_version),
             stable_abi=self._read_stable_abi(table, backends),
-            cxx_flags=table.parsed_list("cxx-flags", parse_text),
+            cxx_flags=table.parsed_list("cxx-flags", parse_flag),
         )
 
     def _read_stable_abi(self, table: Fields, backends: tuple[Backend, ...]) -> dict[Backend, MinorVersion]:
@@ -209,10 +210,10 @@ class SectionReader:
 
     def _read_tvm_ffi(self, table: Fields) -> TvmFfiFramework:
         return TvmFfiFramework(
-            src=table.parsed_list("src", parse_path),
-            include=table.parsed_list("include", parse_path),
+            src=table.parsed_list("src", parse_compiled_path),
+            include=table.parsed_list("include", parse_compiled_path),
             pyext=_distinct(table.parsed_list("pyext", parse_python_extension)) or _DEFAULT_PYEXT,
-            cxx_flags=table.parsed_list("cxx-flags", parse_text),
+            cxx_flags=table.parsed_list("cxx-flags", parse_flag),
         )
 
     def _read_component(self, name: str, table: Fields) -> Component | None:
@@ -221,15 +222,15 @@ class SectionReader:
             name=name,
             backend=backend or Backend.CPU,
             depends=_distinct(table.parsed_list("depends", parse_dependency)),
-            src=table.parsed_list("src", parse_path),
-            include=table.parsed_list("include", parse_path),
-            cxx_flags=table.parsed_list("cxx-flags", parse_text),
+            src=table.parsed_list("src", parse_compiled_path),
+            include=table.parsed_list("include", parse_compiled_path),
+            cxx_flags=table.parsed_list("cxx-flags", parse_flag),
             cuda_capabilities=self._read_capabilities(table, "cuda-capabilities"),
-            cuda_flags=table.parsed_list("cuda-flags", parse_text),
+            cuda_flags=table.parsed_list("cuda-flags", parse_flag),
             cuda_minver=table.parsed("cuda-minver", self._parse_version),
             rocm_archs=_distinct(table.parsed_list("rocm-archs", parse_rocm_arch)),
-            hip_flags=table.parsed_list("hip-flags", parse_text),
-            sycl_flags=table.parsed_list("sycl-flags", parse_text),
+            hip_flags=table.parsed_list("hip-flags", parse_flag),
+            sycl_flags=table.parsed_list("sycl-flags", parse_flag),
         )
         is_named = _check_name(table, name, parse_component_name)
         return component if is_named and backend is not None else None

@@ -8,7 +8,6 @@ from pathlib import PurePosixPath
 import pytest
 
 from kernel_builder.backend import Backend
-from kernel_builder.errors import BadInputError
 from kernel_builder.plan import plan_build
 from kernel_builder.render import render_project
 from kernel_builder.render.fileset import FileSet
@@ -82,24 +81,6 @@ def test_every_module_that_is_included_is_there() -> None:
             if line.strip().startswith("include(")
         }
         assert included <= modules
-
-
-def test_paths_that_cmake_cannot_carry_are_refused_together() -> None:
-    with pytest.raises(BadInputError) as caught:
-        render(component("a", source="a;b.cpp"), component("b", source="x[1].cpp"), component("c", source="fine é.cpp"))
-    assert len(caught.value.problems) == 2
-    assert "`a;b.cpp`" in str(caught.value)
-    assert "hint: rename the file or the directory" in str(caught.value)
-
-
-def test_operators_of_the_shell_are_no_flags() -> None:
-    flags = ("-O2", ">", "out", "2>&1", "-DA=>")
-    with pytest.raises(BadInputError) as caught:
-        render(Component("a", Backend.CPU, (), (PurePosixPath("a.cpp"),), cxx_flags=flags))
-    assert [problem.message for problem in caught.value.problems] == [
-        "`2>&1` is an operator of the shell, not a flag",
-        "`>` is an operator of the shell, not a flag",
-    ]
 
 
 def test_a_backend_that_is_not_planned_is_not_rendered() -> None:

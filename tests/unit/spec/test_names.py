@@ -9,8 +9,10 @@ from kernel_builder.spec.archs import is_known_capability, parse_cuda_capability
 from kernel_builder.spec.names import (
     parse_branch,
     parse_compiled_backend,
+    parse_compiled_path,
     parse_component_name,
     parse_dependency,
+    parse_flag,
     parse_git_url,
     parse_kernel_name,
     parse_loose_version,
@@ -141,6 +143,26 @@ def test_paths(text: str, path: str) -> None:
 def test_unsafe_paths(text: str) -> None:
     with pytest.raises(BadValueError):
         parse_path(text)
+
+
+@pytest.mark.parametrize("text", ["a;b.cpp", "a|b.cpp", "x[1].cpp", "x].cpp", "$<CONFIG>/a.cpp", "../a.cpp"])
+def test_paths_that_no_compiler_would_see_as_they_are(text: str) -> None:
+    with pytest.raises(BadValueError):
+        parse_compiled_path(text)
+
+
+def test_paths_may_have_other_signs_than_letters() -> None:
+    assert parse_compiled_path("fine é ${A} #&'(1)>,.cpp") == PurePosixPath("fine é ${A} #&'(1)>,.cpp")
+
+
+@pytest.mark.parametrize("text", [">", "2>&1", "&&", "|", "", "-DA=\n"])
+def test_what_is_no_flag(text: str) -> None:
+    with pytest.raises(BadValueError):
+        parse_flag(text)
+
+
+def test_flags_may_have_operators_inside() -> None:
+    assert parse_flag("-DA=>&&|") == "-DA=>&&|"
 
 
 @pytest.mark.parametrize(("text", "version"), [("2.13", (2, 13)), (" 12.0 ", (12, 0))])
