@@ -17,8 +17,8 @@ constexpr int kBackwardTaskBlocks = kBackwardTaskRows / kLaneBlock;
 struct BackwardWorkspace {
   float* queries_t;  // per lane block: (words, lanes)
   float* douts_t;    // per lane block: (words, lanes)
-  float* queries;    // (rows, padded head_dim), times softmax_scale
-  float* douts;      // (rows, padded value_dim)
+  float* queries;    // (rows / per word, padded head_dim)
+  float* douts;      // (rows / per word, padded value_dim)
   float* dqueries_t; // per lane block: (padded head_dim, lanes)
   float* lse;        // per row, log2 units; +inf where P is 0
   float* delta;      // per row
@@ -27,7 +27,8 @@ struct BackwardWorkspace {
   float* values;     // (keys, value_dim)
   float* scores;     // (keys, lanes): S, then P
   float* dscores;    // (keys, lanes): dP, then dS
-  float* cap_slope;  // (keys, lanes)
+  float* dscore_rows;  // (keys, lanes / per word), where dS does not serve both ways
+  float* cap_slope;    // (keys, lanes)
   float* dkeys;      // (keys, padded head_dim)
   float* dvalues;    // (keys, padded value_dim)
 };
@@ -38,7 +39,7 @@ inline int64_t carve_backward_workspace(int head_dim, int value_dim, float* base
   int64_t used = 0;
   float** const fields[] = {&w->queries_t, &w->douts_t, &w->queries,     &w->douts,  &w->dqueries_t,
                             &w->lse,       &w->delta,   &w->keys,        &w->keys_padded, &w->values,
-                            &w->scores,    &w->dscores, &w->cap_slope,   &w->dkeys,  &w->dvalues};
+                            &w->scores,    &w->dscores, &w->dscore_rows, &w->cap_slope,   &w->dkeys,  &w->dvalues};
   const int64_t sizes[] = {static_cast<int64_t>(kBackwardTaskRows) * head_dim,
                            static_cast<int64_t>(kBackwardTaskRows) * value_dim,
                            static_cast<int64_t>(kBackwardTaskRows) * padded_head,
@@ -51,19 +52,93 @@ inline int64_t carve_backward_workspace(int head_dim, int value_dim, float* base
                            static_cast<int64_t>(kKeyBlock) * value_dim,
                            kKeyBlock * kLaneBlock,
                            kKeyBlock * kLaneBlock,
+                           kKeyBlock * kLaneBlock / 2,
                            kKeyBlock * kLaneBlock,
                            static_cast<int64_t>(kKeyBlock) * padded_head,
                            static_cast<int64_t>(kKeyBlock) * padded_value};
-  for (int i = 0; i < 15; ++i) {
+  for (int i = 0; i < 16; ++i) {
     *fields[i] = base + used;
     used += (sizes[i] + kVectorLanes - 1) / kVectorLanes * kVectorLanes;
   }
   return used;
 }
 
+// Gradients of a tile as the last three products read them. P and dS sum over queries for dV and dK (a row of words
+// per key), dS sums over keys for dQ (a row of words per key or pair of keys).
+struct GradientTiles {
+  const float* p_rows;
+  const float* ds_rows;
+  int row_stride;
+  const float* ds_steps;
+};
+
+// Rows for products that sum over queries: (rows / per word, padded dim) words.
 template <class Type>
+inline void load_packed_rows(Fp32Words, const PackedRows<Type>& rows, int first, int count, int dim, float* out) {
+  const int padded = padded_dim(dim);
+  for (int i = 0; i < count; ++i) {
+    const typename Type::Stored* row = packed_row(rows, first + i);
+    for (int d = 0; d < dim; d += kVectorLanes) {
+      store(out + static_cast<int64_t>(i) * padded + d, load_first(Type(), row + d, dim - d));
+    }
+  }
+}
+
+// The tiles of P and dS, already in place, in the layouts that the products read.
+template <int kVectors>
+inline GradientTiles arrange_gradients(Fp32Words, const BackwardWorkspace& w, int, int) {
+  return GradientTiles{w.scores, w.dscores, kVectors * kVectorLanes, w.dscores};
+}
+
+#if defined(FA_ISA_AVX512_BF16)
+inline void load_packed_rows(Bf16PairWords, const PackedRows<BFloat16>& rows, int first, int count, int dim,
+                             float* out) {
+  const int padded = padded_dim(dim);
+  for (int i = 0; i < count; i += 2) {
+    const uint16_t* even = packed_row(rows, first + i);
+    const uint16_t* odd = i + 1 < count ? packed_row(rows, first + i + 1) : nullptr;
+    for (int d = 0; d < dim; d += kVectorLanes) {
+      const ShortVec high = odd ? load_first_short(odd + d, dim - d) : ShortVec{};
+      store(out + static_cast<int64_t>(i / 2) * padded + d, pair_rows(load_first_short(even + d, dim - d), high));
+    }
+  }
+}
+
+// A row of bf16 is half as long as the fp32 row that it replaces, so P may be packed in place, keys ascending, once
+// both rows have been read.
+template <int kVectors>
+inline GradientTiles arrange_gradients(Bf16PairWords, const BackwardWorkspace& w, int begin, int end) {
+  constexpr int kStride = kVectors * kVectorLanes;
+  uint16_t* p_rows = reinterpret_cast<uint16_t*>(w.scores);
+  uint16_t* ds_rows = reinterpret_cast<uint16_t*>(w.dscore_rows);
+  for (int n = begin; n < end; n += 2) {
+    Vec p[2][kVectors], ds[2][kVectors];
+    FA_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      FA_UNROLL
+      for (int j = 0; j < kVectors; ++j) {
+        p[i][j] = load(w.scores + (n + i) * kStride + j * kVectorLanes);
+        ds[i][j] = load(w.dscores + (n + i) * kStride + j * kVectorLanes);
+      }
+    }
+    FA_UNROLL
+    for (int j = 0; j < kVectors; ++j) {
+      FA_UNROLL
+      for (int i = 0; i < 2; ++i) {
+        store_short(p_rows + (n + i) * kStride + j * kVectorLanes, narrow_bf16(p[i][j]));
+        store_short(ds_rows + (n + i) * kStride + j * kVectorLanes, narrow_bf16(ds[i][j]));
+      }
+      store(w.dscores + n / 2 * kStride + j * kVectorLanes, pair_rounded(ds[0][j], ds[1][j]));
+    }
+  }
+  return GradientTiles{w.scores, w.dscore_rows, kStride / 2, w.dscores};
+}
+#endif
+
+template <class Type, class Words>
 struct Backward {
   typedef typename Type::Stored Stored;
+  static constexpr int kPerWord = Words::kPerWord;
 
   // delta = rowsum(dO * O) - dLSE.
   static void delta(const BackwardContext& context, int sequence_index, int head, int begin, int end) {
@@ -85,17 +160,6 @@ struct Backward {
         value -= gradients.dlse[head * strides.dlse_head_stride + i * strides.dlse_query_stride];
       }
       gradients.delta[head * strides.lse_head_stride + i] = value;
-    }
-  }
-
-  // Rows as they lie, converted, times `factor`, padded with zeros to whole vectors.
-  static void load_rows(const PackedRows<Type>& rows, int first, int count, int dim, float factor, float* out) {
-    const int padded = padded_dim(dim);
-    for (int i = 0; i < count; ++i) {
-      const Stored* row = packed_row(rows, first + i);
-      for (int d = 0; d < dim; d += kVectorLanes) {
-        store(out + static_cast<int64_t>(i) * padded + d, load_first(Type(), row + d, dim - d) * factor);
-      }
     }
   }
 
@@ -145,18 +209,18 @@ struct Backward {
   static void differentiate_block(const Problem& problem, const ScoreScale& scale, const LaneBlock& lanes,
                                   int first_key, int last_key, BlockRange range, const BackwardWorkspace& w, int row) {
     constexpr int kStride = kVectors * kVectorLanes;
-    const int head_dim = problem.head_dim;
-    const int value_dim = problem.value_dim;
-    const int padded_head = padded_dim(head_dim);
-    const int padded_value = padded_dim(value_dim);
+    const int head_words = words_of(Words(), problem.head_dim);
+    const int value_words = words_of(Words(), problem.value_dim);
+    const int padded_head = padded_dim(problem.head_dim);
+    const int padded_value = padded_dim(problem.value_dim);
     const int64_t first = range.begin;
     const int count = range.end - range.begin;
 
     // 3 S = Q K^T, 4 mask
-    product<Fp32Words, Into::kStore, kVectors>(
-        ProductOperands{w.keys + first * head_dim, head_dim, 1, w.queries_t + static_cast<int64_t>(row) * head_dim,
+    product<Words, Into::kStore, kVectors>(
+        ProductOperands{w.keys + first * head_words, head_words, 1, w.queries_t + static_cast<int64_t>(row) * head_words,
                         kStride, w.scores + first * kStride, kStride},
-        count, head_dim, nullptr);
+        count, head_words, nullptr);
     if (scale.has_pass) {
       bias_scores<kVectors>(problem, scale, lanes, first_key, range.begin, range.end, w.scores, w.cap_slope);
     }
@@ -165,35 +229,40 @@ struct Backward {
     }
     if (range.needs_mask) mask_range<kVectors>(lanes, first_key, range.begin, range.end, w.scores);
     // dP = dO V^T
-    product<Fp32Words, Into::kStore, kVectors>(
-        ProductOperands{w.values + first * value_dim, value_dim, 1, w.douts_t + static_cast<int64_t>(row) * value_dim,
-                        kStride, w.dscores + first * kStride, kStride},
-        count, value_dim, nullptr);
+    product<Words, Into::kStore, kVectors>(
+        ProductOperands{w.values + first * value_words, value_words, 1,
+                        w.douts_t + static_cast<int64_t>(row) * value_words, kStride, w.dscores + first * kStride,
+                        kStride},
+        count, value_words, nullptr);
     // 5 softmax, and its derivative
     differentiate<kVectors>(problem, scale, lanes, first_key, range, w, row);
+    const GradientTiles tiles = arrange_gradients<kVectors>(Words(), w, range.begin, range.end);
     // dQ += dS K
-    product<Fp32Words, Into::kAdd, kVectors>(
-        ProductOperands{w.keys_padded + first * padded_head, 1, padded_head, w.dscores + first * kStride, kStride,
-                        w.dqueries_t + static_cast<int64_t>(row) * padded_head, kStride},
-        round_up(head_dim, 2), count, nullptr);
+    const int64_t first_step = first / kPerWord;
+    product<Words, Into::kAdd, kVectors>(
+        ProductOperands{w.keys_padded + first_step * padded_head, 1, padded_head, tiles.ds_steps + first_step * kStride,
+                        kStride, w.dqueries_t + static_cast<int64_t>(row) * padded_head, kStride},
+        round_up(problem.head_dim, 2), count / kPerWord, nullptr);
     // dV += P^T dO, dK += dS^T Q
-    add_key_gradient(w.scores + first * kStride, kStride, count, w.douts + static_cast<int64_t>(row) * padded_value,
-                     padded_value, lanes.rows, w.dvalues + first * padded_value);
-    add_key_gradient(w.dscores + first * kStride, kStride, count, w.queries + static_cast<int64_t>(row) * padded_head,
-                     padded_head, lanes.rows, w.dkeys + first * padded_head);
+    const int64_t row_step = row / kPerWord;
+    const int row_steps = ceil_div(lanes.rows, kPerWord);
+    add_key_gradient(tiles.p_rows + first * tiles.row_stride, tiles.row_stride, count,
+                     w.douts + row_step * padded_value, padded_value, row_steps, w.dvalues + first * padded_value);
+    add_key_gradient(tiles.ds_rows + first * tiles.row_stride, tiles.row_stride, count,
+                     w.queries + row_step * padded_head, padded_head, row_steps, w.dkeys + first * padded_head);
   }
 
-  // (keys, dim) += (keys, rows) (rows, dim), dimensions in lanes.
-  static void add_key_gradient(const float* tile, int stride, int keys, const float* rows, int padded, int row_count,
+  // (keys, dim) += (keys, steps) (steps, dim), dimensions in lanes.
+  static void add_key_gradient(const float* tile, int stride, int keys, const float* rows, int padded, int steps,
                                float* gradient) {
     int d = 0;
     for (; d + kLaneBlock <= padded; d += kLaneBlock) {
-      product<Fp32Words, Into::kAdd, kWideVectors>(
-          ProductOperands{tile, stride, 1, rows + d, padded, gradient + d, padded}, keys, row_count, nullptr);
+      product<Words, Into::kAdd, kWideVectors>(
+          ProductOperands{tile, stride, 1, rows + d, padded, gradient + d, padded}, keys, steps, nullptr);
     }
     if (d < padded) {
-      product<Fp32Words, Into::kAdd, 1>(ProductOperands{tile, stride, 1, rows + d, padded, gradient + d, padded}, keys,
-                                        row_count, nullptr);
+      product<Words, Into::kAdd, 1>(ProductOperands{tile, stride, 1, rows + d, padded, gradient + d, padded}, keys,
+                                    steps, nullptr);
     }
   }
 
@@ -210,28 +279,30 @@ struct Backward {
     const SequenceGradients& gradients = context.gradients[task.sequence];
     const PackedRows<Type> queries = packed(sequence.q, problem.q, task.kv_head, problem.group);
     const PackedRows<Type> douts = packed(gradients.dout, context.strides->dout, task.kv_head, problem.group);
+    const int head_words = words_of(Words(), problem.head_dim);
+    const int value_words = words_of(Words(), problem.value_dim);
     const int rows = row_end - row_begin;
     const int blocks = ceil_div(rows, kLaneBlock);
     for (int b = 0; b < blocks; ++b) {
       const int first = row_begin + b * kLaneBlock;
       const int count = row_end - first < kLaneBlock ? row_end - first : kLaneBlock;
       describe_lanes(problem, sequence, task.kv_head, first, count, &lanes[b]);
-      float* queries_t = w.queries_t + static_cast<int64_t>(b) * kLaneBlock * problem.head_dim;
-      float* douts_t = w.douts_t + static_cast<int64_t>(b) * kLaneBlock * problem.value_dim;
+      float* queries_t = w.queries_t + static_cast<int64_t>(b) * kLaneBlock * head_words;
+      float* douts_t = w.douts_t + static_cast<int64_t>(b) * kLaneBlock * value_words;
       if (count > kVectorLanes) {
-        load_transposed<Type, Fp32Words, kWideVectors>(queries, first, count, problem.head_dim, queries_t);
-        load_transposed<Type, Fp32Words, kWideVectors>(douts, first, count, problem.value_dim, douts_t);
+        load_transposed<Type, Words, kWideVectors>(queries, first, count, problem.head_dim, queries_t);
+        load_transposed<Type, Words, kWideVectors>(douts, first, count, problem.value_dim, douts_t);
       } else {
-        load_transposed<Type, Fp32Words, 1>(queries, first, count, problem.head_dim, queries_t);
-        load_transposed<Type, Fp32Words, 1>(douts, first, count, problem.value_dim, douts_t);
+        load_transposed<Type, Words, 1>(queries, first, count, problem.head_dim, queries_t);
+        load_transposed<Type, Words, 1>(douts, first, count, problem.value_dim, douts_t);
       }
       if (scale.query != 1.0f) {
         const int lane_count = count > kVectorLanes ? kLaneBlock : kVectorLanes;
-        for (int i = 0; i < problem.head_dim * lane_count; ++i) queries_t[i] *= scale.query;
+        Forward<Type, Words>::scale_queries(queries_t, head_words * lane_count, scale.query);
       }
     }
-    load_rows(queries, row_begin, rows, problem.head_dim, problem.scale, w.queries);
-    load_rows(douts, row_begin, rows, problem.value_dim, 1.0f, w.douts);
+    load_packed_rows(Words(), queries, row_begin, rows, problem.head_dim, w.queries);
+    load_packed_rows(Words(), douts, row_begin, rows, problem.value_dim, w.douts);
     for (int i = 0; i < blocks * kLaneBlock; ++i) {
       w.lse[i] = kInfinity;
       w.delta[i] = 0.0f;
@@ -275,9 +346,9 @@ struct Backward {
       zero_words(w.dvalues, static_cast<int64_t>(kKeyBlock) * padded_dim(problem.value_dim));
       if (is_seen) {
         // 2 load K, and V
-        load_keys<Type, Fp32Words>(key_source, n0, count, problem.head_dim, w.keys);
-        load_values(Fp32Words(), key_source, n0, count, problem.head_dim, w.keys_padded);
-        load_keys<Type, Fp32Words>(value_source, n0, count, problem.value_dim, w.values);
+        load_keys<Type, Words>(key_source, n0, count, problem.head_dim, w.keys);
+        load_values(Words(), key_source, n0, count, problem.head_dim, w.keys_padded);
+        load_keys<Type, Words>(value_source, n0, count, problem.value_dim, w.values);
         for (int b = 0; b < blocks; ++b) {
           const BlockRange range = block_range(lanes[b], n0, n0 + count);
           if (range.begin == range.end) continue;
@@ -306,8 +377,8 @@ struct Backward {
       Stored* dkeys = static_cast<Stored*>(gradients.dk) + task.kv_head * dk.head + first_key * dk.row;
       Stored* dvalues = static_cast<Stored*>(gradients.dv) + task.kv_head * dv.head + first_key * dv.row;
       for (int n = 0; n < count; ++n) {
-        store_row(Type(), dkeys + n * dk.row, w.dkeys + n * padded_head, problem.head_dim);
-        store_row(Type(), dvalues + n * dv.row, w.dvalues + n * padded_value, problem.value_dim);
+        store_row(dkeys + n * dk.row, w.dkeys + n * padded_head, problem.scale, problem.head_dim);
+        store_row(dvalues + n * dv.row, w.dvalues + n * padded_value, 1.0f, problem.value_dim);
       }
       return;
     }
@@ -319,8 +390,9 @@ struct Backward {
     }
   }
 
-  static FA_INLINE void store_row(Type type, Stored* to, const float* from, int dim) {
-    for (int d = 0; d < dim; d += kVectorLanes) store_first(type, to + d, load(from + d), dim - d);
+  // dK takes the softmax_scale here, once, and not with every Q.
+  static FA_INLINE void store_row(Stored* to, const float* from, float scale, int dim) {
+    for (int d = 0; d < dim; d += kVectorLanes) store_first(Type(), to + d, load(from + d) * scale, dim - d);
   }
 
   static FA_INLINE void add_row(float* to, const float* from, int dim, bool is_first) {
@@ -367,18 +439,18 @@ struct Backward {
     const float* keys = context.accumulators + task.accumulator;
     const float* values = keys + static_cast<int64_t>(sequence.key_len) * problem.head_dim;
     for (int64_t key = task.key_begin; key < task.key_end; ++key) {
-      sum_row(keys + key * problem.head_dim, task.parts, task.part_stride, problem.head_dim,
+      sum_row(keys + key * problem.head_dim, task.parts, task.part_stride, problem.scale, problem.head_dim,
               static_cast<Stored*>(gradients.dk) + task.kv_head * dk.head + key * dk.row);
-      sum_row(values + key * problem.value_dim, task.parts, task.part_stride, problem.value_dim,
+      sum_row(values + key * problem.value_dim, task.parts, task.part_stride, 1.0f, problem.value_dim,
               static_cast<Stored*>(gradients.dv) + task.kv_head * dv.head + key * dv.row);
     }
   }
 
-  static FA_INLINE void sum_row(const float* from, int parts, int64_t part_stride, int dim, Stored* to) {
+  static FA_INLINE void sum_row(const float* from, int parts, int64_t part_stride, float scale, int dim, Stored* to) {
     for (int d = 0; d < dim; d += kVectorLanes) {
       Vec sum = Vec{};
       for (int part = 0; part < parts; ++part) sum += load_first(Float32(), from + part * part_stride + d, dim - d);
-      store_first(Type(), to + d, sum, dim - d);
+      store_first(Type(), to + d, sum * scale, dim - d);
     }
   }
 };

@@ -25,13 +25,10 @@ bool has_avx512() {
 }
 bool has_avx512_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 
-// The avx512 table with the faster entries of its extension.
+// The avx512 table with the faster bf16 of its extension.
 IsaKernels with_bf16(IsaKernels kernels, const ElementKernels& faster) {
   kernels.name = "avx512_bf16";
-  ElementKernels& bf16 = kernels.elements[static_cast<int>(Element::kBFloat16)];
-  bf16.shape = faster.shape;
-  bf16.forward = faster.forward;
-  bf16.merge_partial = faster.merge_partial;
+  kernels.elements[static_cast<int>(Element::kBFloat16)] = faster;
   return kernels;
 }
 #endif

@@ -30,13 +30,13 @@ struct Kernels {
     Forward<Type, Words>::merge_partial(context, task, splits, stride);
   }
   static void delta(const BackwardContext& context, int32_t sequence, int32_t head, int32_t begin, int32_t end) {
-    Backward<Type>::delta(context, sequence, head, begin, end);
+    Backward<Type, Words>::delta(context, sequence, head, begin, end);
   }
   static void backward(const BackwardContext& context, const BackwardTask& task, float* workspace) {
-    Backward<Type>::run(context, task, workspace);
+    Backward<Type, Words>::run(context, task, workspace);
   }
   static void sum_key_gradients(const BackwardContext& context, const KeyGradientSum& task) {
-    Backward<Type>::sum_key_gradients(context, task);
+    Backward<Type, Words>::sum_key_gradients(context, task);
   }
   static constexpr ElementKernels table() {
     return {&shape, &forward, &merge_partial, &delta, &backward, &sum_key_gradients};

@@ -28,12 +28,7 @@
 
 namespace flash_attn_cpu {
 
-const ElementKernels kAvx512Bf16Element = {&Kernels<BFloat16, Bf16PairWords>::shape,
-                                           &Kernels<BFloat16, Bf16PairWords>::forward,
-                                           &Kernels<BFloat16, Bf16PairWords>::merge_partial,
-                                           nullptr,
-                                           nullptr,
-                                           nullptr};
+const ElementKernels kAvx512Bf16Element = Kernels<BFloat16, Bf16PairWords>::table();
 
 }  // namespace flash_attn_cpu
 

@@ -10,7 +10,7 @@ extern const IsaKernels kAvx2Kernels;
 extern const IsaKernels kAvx512Kernels;
 extern const IsaKernels kNeonKernels;
 
-// What this level adds to avx512: the forward pass of bf16. Its other entries are null.
+// What this level adds to avx512.
 extern const ElementKernels kAvx512Bf16Element;
 
 }  // namespace flash_attn_cpu
