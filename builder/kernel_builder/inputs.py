@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -91,9 +91,9 @@ def _list_inputs(spec: BuildSpec, root: Path) -> set[PurePosixPath]:
     beside = {path.parent for path in listed}
     found = set(listed)
     for directory in include:
-        found.update(_list_files(root, directory, _HEADER_SUFFIXES))
+        found.update(_list_files(root, directory, _HEADER_SUFFIXES, skip=_is_generated))
     for directory in beside:
-        found.update(_list_files(root, directory, _HEADER_SUFFIXES, recursive=False))
+        found.update(_list_files(root, directory, _HEADER_SUFFIXES, skip=lambda _: True))
     for name in (spec.general.name, *(face.name for face in spec.faces)):
         found.update(_list_package(spec, root, name))
     return found
@@ -101,13 +101,16 @@ def _list_inputs(spec: BuildSpec, root: Path) -> set[PurePosixPath]:
 
 def _list_package(spec: BuildSpec, root: Path, kernel_name: str) -> Iterator[PurePosixPath]:
     suffixes = [f".{extension.lstrip('.')}" for extension in spec.framework.pyext]
-    return _list_files(root, spec.extension_dir / kernel_name.replace("-", "_"), suffixes)
+    return _list_files(root, spec.extension_dir / kernel_name.replace("-", "_"), suffixes, skip=_is_byte_code)
 
 
 def _list_files(
-    root: Path, directory: PurePosixPath, suffixes: Iterable[str], *, recursive: bool = True
+    root: Path, directory: PurePosixPath, suffixes: Iterable[str], *, skip: Callable[[Path], bool]
 ) -> Iterator[PurePosixPath]:
-    """Files below a directory with one of the suffixes; links to directories are followed inside the project."""
+    """Files below a directory with one of the suffixes; links to directories are followed inside the project.
+
+    skip: whether a directory is passed over.
+    """
     wanted = tuple(suffixes)
     waiting = [directory]
     seen: set[Path] = set()
@@ -120,14 +123,20 @@ def _list_files(
         for entry in sorted(real.iterdir()):
             path = current / entry.name
             if entry.is_dir():
-                if recursive and path not in _OUTPUT_DIRECTORIES and not _is_generated(entry):
+                if path not in _OUTPUT_DIRECTORIES and not skip(entry):
                     waiting.append(path)
             elif entry.name.endswith(wanted):
                 yield path
 
 
+def _is_byte_code(directory: Path) -> bool:
+    return directory.name == "__pycache__"
+
+
 def _is_generated(directory: Path) -> bool:
-    return directory.name.startswith((".", "__pycache__")) or (directory / "CACHEDIR.TAG").exists()
+    """Whether a directory holds what tools made: caches, hidden ones, virtual environments."""
+    marks = ("CACHEDIR.TAG", "pyvenv.cfg")
+    return directory.name.startswith(".") or any((directory / mark).exists() for mark in marks)
 
 
 def _check_inside(root: Path, path: PurePosixPath) -> Path:

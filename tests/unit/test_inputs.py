@@ -93,10 +93,11 @@ def test_a_moved_file_matters(project: Path) -> None:
 def test_include_directories_are_read_whole_but_not_what_builds_left(project: Path) -> None:
     text = (project / "build.toml").read_text(encoding="utf-8").replace('include = ["relu_cpu"]', 'include = ["."]')
     (project / "build.toml").write_text(text, encoding="utf-8")
-    for directory in ("build/x", ".kernel-builder/x", "deep/down", "cache"):
+    for directory in ("build/x", ".kernel-builder/x", "deep/down", "cache", "venv"):
         (project / directory).mkdir(parents=True)
         (project / directory / "some.hpp").write_text("\n", encoding="utf-8")
     (project / "cache/CACHEDIR.TAG").write_text("", encoding="utf-8")
+    (project / "venv/pyvenv.cfg").write_text("", encoding="utf-8")
     found = {str(path) for path in probe(project).files if path.suffix == ".hpp"}
     assert found == {"deep/down/some.hpp"}
 

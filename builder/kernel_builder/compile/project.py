@@ -19,7 +19,7 @@ from kernel_builder.compile.ninja import list_timings, load_flags, load_steps, n
 from kernel_builder.compile.unpack import unpack_wheel
 from kernel_builder.compile.workspace import Workspace
 from kernel_builder.disk import is_full
-from kernel_builder.errors import BuilderError, Problem, ToolchainMissingError
+from kernel_builder.errors import BadInputError, BuilderError, Problem, ToolchainMissingError
 from kernel_builder.plan import BuildPlan
 from kernel_builder.progress import FileStarted, Listener, step
 from kernel_builder.remedy import install_command
@@ -29,6 +29,7 @@ from kernel_builder.spec.model import Framework, TorchFramework, TorchNoarchFram
 from kernel_builder.toolchain import Tool, Toolchain
 
 _EPOCH = "315532800"  # the first moment that a zip file can hold; `__DATE__` must not differ between builds
+_UNUSABLE = (";", "[", "]", "\\", '"', "|", "<", ">", "$(", "\n", "\r")
 _FINGERPRINT = "toolchain"
 _FLAG_VARIABLES = (  # what CMake reads from the environment at its first run only
     "CFLAGS",
@@ -60,6 +61,7 @@ def compile_project(
     started = time.monotonic()
     is_compiled = not isinstance(plan.spec.framework, TorchNoarchFramework)
     _check_tools(plan.spec.framework, toolchain)
+    _check_places(plan.spec.root.resolve(), workspace.root)
     log = workspace.log_file(backend)
     build_dir = workspace.build_dir(backend)
     _drop_other_builds(build_dir, plan, toolchain)
@@ -164,9 +166,24 @@ def _check_tools(framework: Framework, toolchain: Toolchain) -> None:
         raise ToolchainMissingError(problems)
 
 
+def _check_places(project: Path, work_dir: Path) -> None:
+    """CMake, ninja and Make-style dependency files cannot carry every character of a path, whatever the quoting."""
+    problems = [
+        Problem(f"CMake cannot work in a directory with {char!r} in its path: `{place}`", hint=f"{remedy}")
+        for place, remedy in (
+            (project, "rename or move the project"),
+            (work_dir, "rename or move the project, or choose another work directory with `--work-dir`"),
+        )
+        for char in _UNUSABLE
+        if char in str(place)
+    ]
+    if problems:
+        raise BadInputError(problems[:1])
+
+
 def _make_settings(plan: BuildPlan, toolchain: Toolchain, build_dir: Path) -> dict[str, str]:
     settings = {
-        "build-dir": str(build_dir),
+        "build-dir": str(build_dir).replace("{", "{{").replace("}", "}}"),  # it is a format for scikit-build-core
         "cmake.define.KERNEL_PROJECT_DIR": str(plan.spec.root.resolve()),
         "cmake.define.CMAKE_EXPORT_COMPILE_COMMANDS": "ON",
     }
