@@ -59,7 +59,7 @@ DENSE_REFUSALS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"window_size": (1, 2, 3)}, ValueError, r"`window_size` must be a pair \(left, right\), got \(1, 2, 3\)"),
     ({"alibi_slopes": torch.ones(4).half()}, ValueError, "`alibi_slopes` must be float32, got torch.float16"),
     ({"alibi_slopes": torch.ones(2)}, ValueError, r"`alibi_slopes` must have shape \(4,\) or \(2, 4\), got \(2,\)"),
-    ({"alibi_slopes": LEARNED}, NotImplementedError, "has no gradient, but `alibi_slopes` requires one"),
+    ({"alibi_slopes": LEARNED}, NotImplementedError, "`alibi_slopes` has no gradient, but requires one: detach it"),
     ({"s_aux": torch.ones(3)}, ValueError, r"`sinks` must have shape \(4,\), one per query head, got \(3,\)"),
     ({"s_aux": ints(1, 2, 3, 4)}, ValueError, "`sinks` must be floating point, got torch.int32"),
     ({"s_aux": 1.0}, TypeError, "`sinks` must be a tensor, got float"),
@@ -130,12 +130,7 @@ CACHE_REFUSALS: list[tuple[dict[str, Any], type[Exception], str]] = [
         ValueError,
         "`k_cache` is written in place: its last stride must be 1, got 2",
     ),
-    (
-        {"q": CACHE["q"].clone().requires_grad_()},
-        NotImplementedError,
-        "over a KV cache has no gradient, but `q` requires",
-    ),
-    ({"s_aux": LEARNED}, NotImplementedError, "over a KV cache has no gradient, but `sinks` requires one"),
+    ({"s_aux": torch.ones(3)}, ValueError, r"`sinks` must have shape \(4,\), one per query head, got \(3,\)"),
 ]
 
 
@@ -192,13 +187,25 @@ def test_an_output_that_does_not_fit_is_refused(flash: ModuleType, out: torch.Te
         flash.fwd(Q, K, V, out=out)
 
 
-def test_gradients_do_not_flow_into_pages(flash: ModuleType) -> None:
-    pages = torch.randn(4, 8, 2, 16, requires_grad=True)
-    given = PACKED | {"k": pages, "v": pages, "block_table": ints(0, 1, 2, 3).view(2, 2)}
-    with pytest.raises(NotImplementedError, match="has no gradient, but `k` requires one"):
-        flash.flash_attn_varlen_func(**given)
+@pytest.mark.parametrize("name", ["q", "k_cache", "k", "v", "s_aux"])
+def test_gradients_of_a_cache_are_refused_when_asked_for(flash: ModuleType, name: str) -> None:
+    """Attention itself works: a forgotten `no_grad` is no reason to fail, a lost gradient is."""
+    given = {"s_aux": torch.ones(4)} | CACHE | {"k_cache": torch.zeros(2, 8, 2, 16)}
+    given[name] = given[name].clone().requires_grad_()
+    out = flash.flash_attn_with_kvcache(**given)
+    with pytest.raises(NotImplementedError, match="a KV cache has no gradient: call it under"):
+        out.sum().backward()
     with torch.no_grad():
-        assert flash.flash_attn_varlen_func(**given).shape == (6, 4, 16)
+        assert not flash.flash_attn_with_kvcache(**given).requires_grad
+
+
+def test_gradients_of_pages_are_refused_when_asked_for(flash: ModuleType) -> None:
+    pages = torch.randn(4, 8, 2, 16, requires_grad=True)
+    out = flash.flash_attn_varlen_func(
+        **(PACKED | {"k": pages, "v": pages, "block_table": ints(0, 1, 2, 3).view(2, 2)})
+    )
+    with pytest.raises(NotImplementedError, match="a KV cache has no gradient: call it under"):
+        out.sum().backward()
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 2, 4, 16), (2, 5, 3, 16)])

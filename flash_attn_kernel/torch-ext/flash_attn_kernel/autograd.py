@@ -15,6 +15,8 @@ from ._ops import add_op_namespace_prefix, ops
 _GRADIENTS = {"q": 0, "k": 1, "v": 2, "sinks": 11}
 """The differentiable inputs of `flash_attn_forward`, with their position in its schema."""
 
+_NO_CACHE_GRADIENT = "attention over a KV cache has no gradient: call it under `torch.no_grad()`"
+
 _DETERMINISTIC = True
 """The backward is asked for equal bits from equal inputs, whatever the caller said."""
 
@@ -141,10 +143,7 @@ def _backward(
     ctx: Any, dout: torch.Tensor | None, dlse: torch.Tensor | None, _dprobs: torch.Tensor | None
 ) -> tuple[torch.Tensor | None, ...]:
     if ctx.cached:
-        raise NotImplementedError(
-            "attention over a KV cache (`leftpad_k`, `block_table` or `cache_batch_idx`) has no gradient; "
-            "call it under `torch.no_grad()`"
-        )
+        raise NotImplementedError(_NO_CACHE_GRADIENT)
     q, k, v, out, lse, *lengths_and_bias = ctx.saved_tensors
     if dout is None and dlse is None:
         return (None,) * _INPUTS
@@ -159,6 +158,20 @@ def _backward(
         if ctx.needs_input_grad[_GRADIENTS[name]]:
             gradients[_GRADIENTS[name]] = gradient
     return tuple(gradients)
+
+
+class WithoutGradient(torch.autograd.Function):
+    """Passes results of attention over a KV cache on; says so when somebody wants their gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, out: torch.Tensor, lse: torch.Tensor, *inputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return out and lse, made to depend on the inputs."""
+        return out.view_as(out), lse.view_as(lse)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor | None) -> None:
+        """Raise."""
+        raise NotImplementedError(_NO_CACHE_GRADIENT)
 
 
 def _refuse_backward(name: str) -> Callable[..., Any]:

@@ -67,7 +67,6 @@ def check_problem(
         raise ValueError(f"`dropout_p` must be at least 0 and below 1, got {dropout_p}")
     if rng_state is not None:
         _check_rng_state(rng_state)
-    _check_gradients(q, k, v, sinks, alibi_slopes, leftpad_k, block_table, cache_batch_idx)
 
 
 def check_type(name: str, value: object) -> None:
@@ -99,17 +98,6 @@ def check_number(name: str, value: float | None) -> None:
     """Raise unless `value` is None or a finite number."""
     if value is not None and not -math.inf < value < math.inf:  # which a traced number can answer, unlike `isfinite`
         raise ValueError(f"`{name}` must be a finite number, got {value}")
-
-
-def check_no_gradient(what: str, **tensors: Any) -> None:
-    """Raise if autograd would record this call, which has no backward."""
-    if not torch.is_grad_enabled():
-        return
-    for name, tensor in tensors.items():
-        if tensor is not None and tensor.requires_grad:
-            raise NotImplementedError(
-                f"{what} has no gradient, but `{name}` requires one: call it under `torch.no_grad()` or detach `{name}`"
-            )
 
 
 def refuse(reason: str, **arguments: Any) -> None:
@@ -251,6 +239,8 @@ def _check_alibi(batch: int, q: torch.Tensor, alibi_slopes: torch.Tensor) -> Non
     if tuple(alibi_slopes.shape) not in ((heads,), (batch, heads)):
         shapes = f"({heads},) or ({batch}, {heads})"
         raise ValueError(f"`alibi_slopes` must have shape {shapes}, got {tuple(alibi_slopes.shape)}")
+    if torch.is_grad_enabled() and alibi_slopes.requires_grad:
+        raise NotImplementedError("`alibi_slopes` has no gradient, but requires one: detach it")
 
 
 def _check_sinks(q: torch.Tensor, sinks: torch.Tensor) -> None:
@@ -280,18 +270,3 @@ def _check_rng_state(rng_state: torch.Tensor) -> None:
     check_type("rng_state", rng_state)
     if rng_state.dtype != torch.int64 or tuple(rng_state.shape) != (2,) or rng_state.device.type != "cpu":
         raise ValueError(f"`rng_state` must be int64 of shape (2,) on the CPU, got {_received(rng_state)}")
-
-
-def _check_gradients(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    sinks: torch.Tensor | None,
-    alibi_slopes: torch.Tensor | None,
-    leftpad_k: torch.Tensor | None,
-    block_table: torch.Tensor | None,
-    cache_batch_idx: torch.Tensor | None,
-) -> None:
-    check_no_gradient("the bias of `alibi_slopes`", alibi_slopes=alibi_slopes)
-    if leftpad_k is not None or block_table is not None or cache_batch_idx is not None:
-        check_no_gradient("attention over a KV cache", q=q, k=k, v=v, sinks=sinks)

@@ -8,7 +8,8 @@ import torch
 
 from ._ops import ops
 from .attention import as_index, as_window, attend, unit_stride
-from .checks import check_device, check_index, check_no_gradient
+from .autograd import WithoutGradient
+from .checks import check_device, check_index, check_problem
 from .rotary import rotate, token_positions
 
 
@@ -48,9 +49,9 @@ def attend_with_kvcache(
 
     rotary_cos, rotary_sin: (at least capacity, rotary_dim / 2). Keys are rotated by their position, queries too if
     causal or windowed, else all by the position of the first; positions count from rotary_seqlens (batch,), which
-    defaults to cache_seqlens. There is no gradient.
+    defaults to cache_seqlens. There is no gradient: asking for one raises.
     """
-    check_no_gradient("attention over a KV cache", q=q, k_cache=k_cache, v_cache=v_cache, k=k, v=v, sinks=sinks)
+    tracked = (q, k_cache, v_cache, k, v, sinks)
     window_size = as_window(window_size)
     batch = q.shape[0] if cu_seqlens_q is None else cu_seqlens_q.shape[0] - 1
     cache_seqlens = _as_lengths(cache_seqlens, batch, q.device)
@@ -61,53 +62,50 @@ def attend_with_kvcache(
     capacity = k_cache.shape[1] * (1 if block_table is None else block_table.shape[1])
     _check_new_keys(q, k_cache, v_cache, k, v, cache_seqlens, cu_seqlens_k_new, batch)
     _check_rotary(q, k, rotary_cos, rotary_sin, rotary_seqlens, capacity, batch)
-
-    if rotary_cos is not None:
-        starts = cache_seqlens if rotary_seqlens is None else rotary_seqlens
-        each_its_own = causal or window_size != (-1, -1)
-        of_queries = _positions(q, starts, cu_seqlens_q, advance=each_its_own)
-        of_keys = _positions(k, starts, cu_seqlens_k_new, advance=True)
-        _check_positions(rotary_cos.shape[0], of_queries, of_keys)
-        q = rotate(q, rotary_cos, rotary_sin, of_queries, interleaved=rotary_interleaved)
-        k = rotate(k, rotary_cos, rotary_sin, of_keys, interleaved=rotary_interleaved)
-    seqused_k = cache_seqlens
-    if k is not None:
-        ops.flash_attn_append_kv(
+    options = {
+        "cu_seqlens_q": cu_seqlens_q,
+        "leftpad_k": cache_leftpad,
+        "alibi_slopes": alibi_slopes,
+        "sinks": sinks,
+        "softmax_scale": softmax_scale,
+        "softcap": softcap,
+    }
+    with torch.no_grad():
+        if rotary_cos is not None:
+            starts = cache_seqlens if rotary_seqlens is None else rotary_seqlens
+            each_its_own = causal or window_size != (-1, -1)
+            of_queries = _positions(q, starts, cu_seqlens_q, advance=each_its_own)
+            of_keys = _positions(k, starts, cu_seqlens_k_new, advance=True)
+            _check_positions(rotary_cos.shape[0], of_queries, of_keys)
+            q = rotate(q, rotary_cos, rotary_sin, of_queries, interleaved=rotary_interleaved)
+            k = rotate(k, rotary_cos, rotary_sin, of_keys, interleaved=rotary_interleaved)
+        index = (as_index(cache_batch_idx), as_index(block_table))
+        if cu_seqlens_q is not None and block_table is None:
+            # Packed queries over a dense cache: each row of the cache is one page.
+            rows = torch.arange(batch, device=q.device) if cache_batch_idx is None else cache_batch_idx
+            block_table, cache_batch_idx = rows.unsqueeze(1), None
+        options.update({"block_table": block_table, "cache_batch_idx": cache_batch_idx})
+        seqused_k = cache_seqlens
+        if k is not None:
+            check_problem(q, k_cache, v_cache, **options)  # before anything is written
+            added = (unit_stride(k), unit_stride(v), as_index(cache_seqlens), *index)
+            ops.flash_attn_append_kv(k_cache, v_cache, *added, as_index(cu_seqlens_k_new), as_index(cache_leftpad))
+            seqused_k = cache_seqlens + (k.shape[1] if cu_seqlens_k_new is None else cu_seqlens_k_new.diff())
+        elif seqused_k is None and block_table is not None:
+            seqused_k = torch.full((batch,), capacity, dtype=torch.int32, device=q.device)
+        out, lse, _, _ = attend(
+            q,
             k_cache,
             v_cache,
-            unit_stride(k),
-            unit_stride(v),
-            as_index(cache_seqlens),
-            as_index(cache_batch_idx),
-            as_index(block_table),
-            as_index(cu_seqlens_k_new),
-            as_index(cache_leftpad),
+            seqused_k=seqused_k,
+            max_seqlen_q=max_seqlen_q,
+            causal=causal,
+            window_size=window_size,
+            empty_lse=empty_lse,
+            **options,
         )
-        seqused_k = cache_seqlens + (k.shape[1] if cu_seqlens_k_new is None else cu_seqlens_k_new.diff())
-    if seqused_k is None and (block_table is not None or cu_seqlens_q is not None):
-        seqused_k = torch.full((batch,), capacity, dtype=torch.int32, device=q.device)
-    if cu_seqlens_q is not None and block_table is None:
-        # Packed queries over a dense cache: each row of the cache is one page.
-        rows = torch.arange(batch, device=q.device) if cache_batch_idx is None else cache_batch_idx
-        block_table, cache_batch_idx = rows.unsqueeze(1), None
-    out, lse, _, _ = attend(
-        q,
-        k_cache,
-        v_cache,
-        cu_seqlens_q=cu_seqlens_q,
-        seqused_k=seqused_k,
-        leftpad_k=cache_leftpad,
-        block_table=block_table,
-        cache_batch_idx=cache_batch_idx,
-        alibi_slopes=alibi_slopes,
-        sinks=sinks,
-        max_seqlen_q=max_seqlen_q,
-        softmax_scale=softmax_scale,
-        causal=causal,
-        window_size=window_size,
-        softcap=softcap,
-        empty_lse=empty_lse,
-    )
+    if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tracked):
+        out, lse = WithoutGradient.apply(out, lse, *tracked)
     return out, lse
 
 
