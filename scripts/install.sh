@@ -1,5 +1,6 @@
 #!/bin/sh
 # Make .venv with this package (editable), torch and the development tools. `make install` runs it and stamps success.
+# On Debian as root, or with SUDO=sudo, missing system packages are installed too; elsewhere they are named.
 set -eu
 
 python=${PYTHON:-python3}
@@ -20,19 +21,39 @@ command -v "$python" >/dev/null 2>&1 ||
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "\`$python\` is older than Python 3.11" "name a newer one: \`make PYTHON=python3.12\`"
 
+# Debian ships Python without `ensurepip` and without its headers.
+missing=
+"$python" -c 'import ensurepip, venv' >/dev/null 2>&1 || "$python" -m virtualenv --version >/dev/null 2>&1 ||
+    "$python" -m pip --version >/dev/null 2>&1 || has_pip || missing="$missing python3-venv"
+"$python" -c 'import pathlib, sys, sysconfig
+sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").is_file())' || missing="$missing python3-dev"
+[ -n "${CXX:-}" ] || command -v c++ >/dev/null 2>&1 || command -v g++ >/dev/null 2>&1 ||
+    command -v clang++ >/dev/null 2>&1 || missing="$missing g++"
+if [ -n "$missing" ]; then
+    if command -v apt-get >/dev/null 2>&1 && { [ "$(id -u)" -eq 0 ] || [ -n "${SUDO:-}" ]; }; then
+        echo "installing Debian packages:$missing"
+        ${SUDO:-} apt-get update -qq
+        # shellcheck disable=SC2086 # a list of words
+        ${SUDO:-} env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+    else
+        fail "this machine lacks what these Debian packages bring:$missing" \
+            "\`sudo apt-get install$missing\`, or their like elsewhere; then run the same command again"
+    fi
+fi
+
 if ! has_pip; then
     echo "making $venv with $("$python" --version)"
-    # Debian ships Python without `ensurepip`; `virtualenv`, or the system's own pip, can stand in for it.
+    # Where `ensurepip` is missing still, `virtualenv` or the system's own pip stands in for it.
     if "$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then
         "$python" -m venv --clear "$venv"
     elif "$python" -m virtualenv --version >/dev/null 2>&1; then
         "$python" -m virtualenv --quiet --clear "$venv"
-    elif "$python" -m pip --version >/dev/null 2>&1; then
+    else
         "$python" -m venv --clear --without-pip "$venv"
         "$python" -m pip --python "$venv/bin/python" install --quiet pip
     fi
     has_pip || fail "\`$python\` cannot make a virtual environment with pip in it" \
-        "on Debian and Ubuntu: \`sudo apt-get install python3-venv\`; then run the same command again"
+        "name another Python: \`make PYTHON=/path/to/python3\`"
 fi
 
 echo "installing kernel-builder, $torch and the development tools into $venv (a few minutes the first time)"
