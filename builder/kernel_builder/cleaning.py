@@ -14,7 +14,7 @@ from kernel_builder.errors import BadInputError, BuilderError, Problem
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """One directory: what it is, its size in bytes, and, when it must stay, why."""
+    """One directory: what it is, its size in bytes, and, when it must stay, why; what stays is not measured."""
 
     path: Path
     kind: str
@@ -50,7 +50,7 @@ def _list_work_dir(directory: Path) -> Iterator[Leftover]:
     if not directory.exists():
         return
     reason = None if is_work_dir(directory) and not directory.is_symlink() else "it does not carry our mark"
-    yield Leftover(directory, "work directory", _measure(directory), reason)
+    yield Leftover(directory, "work directory", _measure(directory) if reason is None else 0, reason)
 
 
 def _list_artifacts(output: Path) -> Iterator[Leftover]:
@@ -62,7 +62,7 @@ def _list_artifacts(output: Path) -> Iterator[Leftover]:
             reason = None if ours else "another builder made it"
         except BuilderError as error:
             reason = f"it cannot be read as an artifact: {error.problems[0].message}"
-        yield Leftover(path, "artifact", _measure(path), reason)
+        yield Leftover(path, "artifact", _measure(path) if reason is None else 0, reason)
 
 
 def _measure(directory: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from kernel_builder.errors import BadInputError, CompileError, Problem
 
 FULL_HINT = "free some space, or choose another disk with `--work-dir` and `--output`"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
 _LITTLE = 16 << 20
 
 
@@ -32,6 +33,20 @@ def explain_disk(place: str, hint: str) -> Iterator[None]:
         if error.errno in _REFUSED:
             raise BadInputError(Problem(f"cannot write to {where}: {error.strerror}", hint=hint)) from error
         raise
+
+
+def check_directory(directory: Path, hint: str) -> None:
+    """Raise `BadInputError` when no directory can be made there, or nothing be written to it. Makes nothing.
+
+    hint: what to do instead.
+    """
+    with explain_disk(f"`{directory}`", hint):
+        places = (directory.absolute(), *directory.absolute().parents)
+        standing = next(place for place in places if place.exists() or place.is_symlink())
+        if not standing.is_dir():
+            raise BadInputError(Problem(f"`{standing}` is not a directory", hint=hint))
+        if not os.access(standing, os.W_OK | os.X_OK):
+            raise BadInputError(Problem(f"cannot write to `{standing}`", hint=hint))
 
 
 def is_full(directory: Path) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
+from kernel_builder.disk import check_directory
 from kernel_builder.errors import BadInputError, Problem
 from kernel_builder.render.fileset import FileSet
 
@@ -38,7 +39,7 @@ def diff_project(files: FileSet, directory: Path, *, force: bool = False) -> tup
     A file that we wrote and nobody touched since may be replaced or removed; so may any that is replaced when
     `force` is set. Raises `BadInputError` with every file that is in the way.
     """
-    _check_directory(directory)
+    check_directory(directory, "generate elsewhere with `--output`")
     known = _load_manifest(directory)
     changes = []
     problems = []
@@ -90,12 +91,6 @@ def write_project(files: FileSet, directory: Path, *, force: bool = False) -> tu
     if _read(directory / _MANIFEST) != text.encode():
         (directory / _MANIFEST).write_text(text, encoding="utf-8")
     return changes
-
-
-def _check_directory(directory: Path) -> None:
-    standing = next((place for place in (directory, *directory.absolute().parents) if place.exists()), directory)
-    if not standing.is_dir():
-        raise BadInputError(Problem(f"`{standing}` is not a directory", hint="generate elsewhere with `--output`"))
 
 
 def _load_manifest(directory: Path) -> Mapping[str, str]:

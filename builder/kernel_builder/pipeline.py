@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kernel_builder.artifact.load import load_artifact
 from kernel_builder.artifact.model import Artifact
-from kernel_builder.artifact.pack import list_stale, open_staging, pack_artifact, place_artifact
+from kernel_builder.artifact.pack import CHOOSE_OUTPUT, list_stale, open_staging, pack_artifact, place_artifact
 from kernel_builder.artifact.provenance import probe_source
 from kernel_builder.artifact.record import PLATFORM_POLICY, describe_artifact
 from kernel_builder.audit import AuditReport, Policy, Severity, audit_artifact
@@ -17,7 +17,7 @@ from kernel_builder.audit.policy import DEFAULT_POLICY
 from kernel_builder.backend import FACTS, Backend
 from kernel_builder.compile import CompiledTree, Workspace, compile_project, open_workspace
 from kernel_builder.compile.workspace import work_dir_of
-from kernel_builder.disk import explain_disk
+from kernel_builder.disk import check_directory, explain_disk
 from kernel_builder.errors import AuditError, BadInputError, Location, Problem
 from kernel_builder.inputs import BuildInputs, list_package_files, probe_inputs
 from kernel_builder.plan import BuildPlan, Exclusion, Selector, assume_environment, plan_build
@@ -129,6 +129,7 @@ def build_project(
     """
     plan = (selector or Selector()).select(_leave_uncompiled(planned.plan))
     output = (planned.spec.root / "build" if output is None else output).absolute()
+    check_directory(output, CHOOSE_OUTPUT)  # now, not after an hour of compiling
     outcomes: list[Outcome] = []
     trees: dict[Backend, CompiledTree] = {}
     with (

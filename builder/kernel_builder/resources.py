@@ -8,6 +8,7 @@ from pathlib import Path
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
 _UNLIMITED = 1 << 60
+_MOST_JOBS = 1024  # ninja takes no more than an `int` can hold, and no machine more than this
 BYTES_PER_JOB = 1_400_000_000
 """What one compiler needs at most for a file that includes all of torch (0.8 GB measured), with room to spare."""
 
@@ -27,7 +28,7 @@ def probe_free_memory() -> int | None:
 def count_jobs(cores: int, free_memory: int | None, *, wanted: int | None = None) -> int:
     """How many compilers to run at once: what was asked for, else one a core as far as the memory lasts."""
     if wanted is not None:
-        return max(1, wanted)
+        return max(1, min(wanted, _MOST_JOBS))
     return max(1, cores if free_memory is None else min(cores, free_memory // BYTES_PER_JOB))
 
 

@@ -147,9 +147,13 @@ def test_broken_trees(make: Callable[[Path], None], tmp_path: Path) -> None:
         (["plan", "PROJECT", "--torch", "/dev/null"], 2),
         (["generate", "PROJECT", "--output", "FILE"], 2),
         (["generate", "PROJECT", "--output", "FILE/below"], 2),
+        (["generate", "PROJECT", "--output", "LOOP"], 2),
         (["build", "PROJECT", "--variant", "nothing"], 3),
         (["build", "PROJECT", "--output", "FILE"], 2),
+        (["build", "PROJECT", "--output", "LOOP"], 2),
+        (["build", "PROJECT", "--output", "x" * 300], 2),
         (["build", "PROJECT", "--work-dir", "FILE"], 2),
+        (["build", "PROJECT", "--work-dir", "LOOP"], 2),
         (["build", "PROJECT", "--work-dir", "FOREIGN"], 2),
         (["build", "PROJECT", "--jobs", "-3"], 2),
         (["build", "PROJECT", "--jobs", "many"], 2),
@@ -158,7 +162,9 @@ def test_broken_trees(make: Callable[[Path], None], tmp_path: Path) -> None:
         (["audit", "FOREIGN"], 2),
         (["audit", "PROJECT", "--policy", "nowhere"], 2),
         (["audit", "PROJECT", "--policy", "FILE"], 2),
+        (["audit", "x" * 300], 2),
         (["clean", "nowhere"], 2),
+        (["clean", "x" * 300], 2),
         (["test", "nowhere"], 2),
         (["doctor", "--require", "metal"], 4),
         (["doctor", "--torch", "nowhere", "--require", "cpu"], 4),
@@ -174,6 +180,7 @@ def test_broken_command_lines(arguments: list[str], code: int, tmp_path: Path) -
         (KERNELS / "relu-noarch" / "build.toml").read_text(encoding="utf-8").replace(', "cuda"', ""), encoding="utf-8"
     )
     (tmp_path / "FILE").write_text("not a directory", encoding="utf-8")
+    (tmp_path / "LOOP").symlink_to("LOOP")
     (tmp_path / "FOREIGN").mkdir()
     (tmp_path / "FOREIGN" / "precious").touch()
     assert_told(run_builder(arguments, cwd=tmp_path), code)

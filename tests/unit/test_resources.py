@@ -74,6 +74,7 @@ def test_where_nobody_tells_nothing_is_assumed(machine: Path) -> None:
         (8, None, None, 8),
         (8, 0, 20, 20),
         (8, None, 0, 1),
+        (8, None, 10**20, 1024),
     ],
 )
 def test_jobs_are_what_cores_and_memory_allow(cores: int, free: int | None, wanted: int | None, jobs: int) -> None:

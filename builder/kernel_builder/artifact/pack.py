@@ -21,6 +21,7 @@ from kernel_builder.lock import hold_lock
 from kernel_builder.progress import Listener
 from kernel_builder.variant import ArchVariant, Variant
 
+CHOOSE_OUTPUT = "choose another place with `--output`"
 _STAGING_PREFIX = ".staging-"
 _DIRECTORY_MODE = 0o755
 _FILE_MODE = 0o644
@@ -34,11 +35,10 @@ def open_staging(output: Path, listener: Listener) -> Iterator[Path]:
     What a killed build left is removed first. Other builds with the same output wait meanwhile.
     Raises `BadInputError` when `output` cannot be written.
     """
-    forbidden = "choose another place with `--output`"
-    with explain_disk(f"`{output}`", forbidden):
+    with explain_disk(f"`{output}`", CHOOSE_OUTPUT):
         output.mkdir(parents=True, exist_ok=True)
     with hold_lock(output, listener):
-        with explain_disk(f"`{output}`", forbidden):
+        with explain_disk(f"`{output}`", CHOOSE_OUTPUT):
             for leftover in output.glob(f"{_STAGING_PREFIX}*"):
                 _remove(leftover)
             staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=output))

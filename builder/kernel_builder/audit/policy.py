@@ -123,7 +123,8 @@ def _merge_file(merged: dict[str, Any], source: str | Path, problems: list[Probl
         document = tomllib.loads(content)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         hint = f"give the path of a TOML file or one of the names {', '.join(shipped_policies())}"
-        problems.append(Problem(f"cannot read the policy: {error}", place, hint))
+        reason = error.strerror if isinstance(error, OSError) else error
+        problems.append(Problem(f"cannot read the policy: {reason}", place, hint))
         return
     wrong = [Problem(message, place) for message in _shape_problems(document)]
     problems.extend(wrong)

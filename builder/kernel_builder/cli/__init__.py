@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import signal
@@ -27,6 +28,10 @@ _COMPLETION_VARIABLE = "_KERNEL_BUILDER_COMPLETE"
 
 COMMANDS = ("check", "plan", "generate", "build", "audit", "test", "bench", "clean", "doctor", "completion")
 """Each is a module of this package with a click command of the same name."""
+
+
+_BAD_PATHS = {errno.ENAMETOOLONG, errno.ELOOP}
+"""What the system says of paths that only a user can have named."""
 
 
 _ELSEWHERE = {
@@ -151,7 +156,8 @@ def _from_unexpected(error: BaseException, arguments: Sequence[str], *, debug: b
         traceback.print_exception(error)
     if isinstance(error, OSError) and error.strerror:
         place = "" if error.filename is None else f"`{error.filename}`: "
-        return BuilderError(Problem(f"the system refused an operation: {place}{error.strerror}"))
+        kind = BadInputError if error.errno in _BAD_PATHS else BuilderError
+        return kind(Problem(f"the system refused an operation: {place}{error.strerror}"))
     about = f"{PROGRAM} {__version__}, Python {platform.python_version()}, {platform.platform()}, {list(arguments)}"
     message = f"internal error: {type(error).__name__}: {error}".splitlines()[0]
     try:

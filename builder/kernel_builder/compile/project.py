@@ -29,7 +29,7 @@ from kernel_builder.spec.model import Framework, TorchFramework, TorchNoarchFram
 from kernel_builder.toolchain import Tool, Toolchain
 
 _EPOCH = "315532800"  # the first moment that a zip file can hold; `__DATE__` must not differ between builds
-_UNUSABLE = (";", "[", "]", "\\", '"', "|", "<", ">", "$(", "\n", "\r")
+_UNUSABLE = (";", "[", "]", "\\", '"', "|", "<", ">", "$(", "${", "$ENV{", "$CACHE{", "\n", "\r")
 _FINGERPRINT = "toolchain"
 _FLAG_VARIABLES = (  # what CMake reads from the environment at its first run only
     "CFLAGS",
@@ -219,7 +219,7 @@ def _make_environment(toolchain: Toolchain, jobs: int) -> dict[str, str]:
 
 def _count_jobs(wanted: int | None) -> int:
     limit = os.environ.get("MAX_JOBS", "")
-    if wanted is None and limit.isdigit():
+    if wanted is None and limit.isascii() and limit.isdigit():
         wanted = int(limit)
     return count_jobs(probe_cores(), probe_free_memory(), wanted=wanted)
 

@@ -61,7 +61,8 @@ def test_what_a_compiled_kernel_needs_is_asked_for(tmp_path: Path, tool: str) ->
 
 
 @pytest.mark.parametrize(
-    "name", ["semi;colon", "br[a]cket", "back\\slash", 'quo"te', "new\nline", "pi|pe", "$(touch x)"]
+    "name",
+    ["semi;colon", "br[a]cket", "back\\slash", 'quo"te', "new\nline", "pi|pe", "$(touch x)", "${HOME}", "$ENV{HOME}"],
 )
 def test_a_path_that_cmake_cannot_carry_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
