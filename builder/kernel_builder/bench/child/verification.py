@@ -91,7 +91,8 @@ def _call_verify(workload: Workload) -> object:
     try:
         return workload.verify()
     except (Exception, SystemExit) as error:
-        raise TroubleError(explain(error, f"the verification of `{workload.name}`", workload.file)) from error
+        what = f"the verification of `{workload.name}`"
+        raise TroubleError(explain(error, what, workload.file, workload.name)) from error
 
 
 def _name(value: object) -> str:
