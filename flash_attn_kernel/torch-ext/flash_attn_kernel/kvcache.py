@@ -179,8 +179,6 @@ def _check_rotary(
     batch: int,
 ) -> None:
     if cos is None and sin is None:
-        if rotary_seqlens is not None:
-            raise TypeError("`rotary_seqlens` needs `rotary_cos` and `rotary_sin`, got neither")
         return
     if cos is None or sin is None:
         raise TypeError("`rotary_cos` and `rotary_sin` must be given together, got only one of them")
