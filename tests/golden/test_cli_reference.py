@@ -16,8 +16,8 @@ MARK = "`make golden` writes it. -->\n"
 
 
 def render_help() -> Iterator[str]:
+    parent = commands.make_context(PROGRAM, ["check"], resilient_parsing=True)
     for name in COMMANDS:
-        parent = click.Context(commands, info_name=PROGRAM)
         command = commands.get_command(parent, name)
         context = click.Context(command, info_name=name, parent=parent, terminal_width=100, max_content_width=100)
         yield f"\n### {name}\n\n```\n{command.get_help(context)}\n```\n"
