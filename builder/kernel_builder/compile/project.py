@@ -7,10 +7,11 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from build import BuildBackendException, BuildException, ProjectBuilder
+
 from kernel_builder import process
 from kernel_builder.backend import Backend
 from kernel_builder.compile.diagnostics import explain_failure
@@ -51,12 +52,14 @@ def compile_project(
     workspace: Workspace,
     listener: Listener,
     jobs: int | None = None,
+    unnamed: Iterable[PurePosixPath] = (),
 ) -> CompiledTree:
     """Build the generated project of one backend, and unpack what it installs.
 
     What was compiled before and has not changed is not compiled again. jobs: compilers at once, by default as many
-    as cores and free memory allow. Raises `ToolchainMissingError` when a tool is missing, `CompileError` with the
-    first diagnostics when the build fails.
+    as cores and free memory allow. unnamed: sources that do without the unique id, see `BuildInputs.list_unnamed`.
+    Raises `ToolchainMissingError` when a tool is missing, `CompileError` with the first diagnostics when the build
+    fails.
     """
     started = time.monotonic()
     is_compiled = not isinstance(plan.spec.framework, TorchNoarchFramework)
@@ -76,7 +79,7 @@ def compile_project(
     with step(listener, name):
         env = _make_environment(toolchain, _count_jobs(jobs))
         runner = _Runner(env, log, workspace.lock, tell)
-        wheel = _build_wheel(plan, backend, workspace, runner, _make_settings(plan, toolchain, build_dir))
+        wheel = _build_wheel(plan, backend, workspace, runner, _make_settings(plan, toolchain, build_dir, unnamed))
     tree = workspace.tree_dir(backend)
     unpack_wheel(wheel, tree)
     return CompiledTree(
@@ -181,10 +184,13 @@ def _check_places(project: Path, work_dir: Path) -> None:
         raise BadInputError(problems[:1])
 
 
-def _make_settings(plan: BuildPlan, toolchain: Toolchain, build_dir: Path) -> dict[str, str]:
+def _make_settings(
+    plan: BuildPlan, toolchain: Toolchain, build_dir: Path, unnamed: Iterable[PurePosixPath]
+) -> dict[str, str]:
     settings = {
         "build-dir": str(build_dir).replace("{", "{{").replace("}", "}}"),  # it is a format for scikit-build-core
         "cmake.define.KERNEL_PROJECT_DIR": str(plan.spec.root.resolve()),
+        "cmake.define.KERNEL_UNNAMED_SOURCES": ";".join(str(plan.spec.root.resolve() / path) for path in unnamed),
         "cmake.define.CMAKE_EXPORT_COMPILE_COMMANDS": "ON",
     }
     if toolchain.torch is not None:
