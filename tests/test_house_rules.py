@@ -41,7 +41,7 @@ HOMES = {
 LAYERS: tuple[frozenset[str], ...] = (
     # A module imports from its own row and from the rows above it, never from below.
     frozenset({"__init__", "errors"}),
-    frozenset({"version", "backend", "host", "variant", "disk", "progress", "resources", "remedy"}),
+    frozenset({"version", "backend", "host", "variant", "disk", "progress", "python_depends", "resources", "remedy"}),
     frozenset({"process", "lock"}),
     frozenset({"spec"}),
     frozenset({"plan", "inputs", "torch_sdk"}),

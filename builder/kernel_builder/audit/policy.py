@@ -19,6 +19,7 @@ from typing import Any
 
 from kernel_builder.backend import Backend
 from kernel_builder.errors import BadInputError, Location, Problem
+from kernel_builder.python_depends import BACKEND_PYTHON_DEPENDS, PYTHON_DEPENDS
 from kernel_builder.version import MinorVersion
 
 DEFAULT_POLICY = "hub"
@@ -33,7 +34,7 @@ class Policy:
 
     symbol_versions: the newest version per namespace (`GLIBC` -> (2, 28)). named_versions: further versions that have
     no number. libraries: shell patterns by group: `system`, a framework or a backend. python_depends: by backend or
-    `general`, entry -> module ("" for none).
+    `general`, entry -> module ("" for none); those that the loader knows are in every policy.
     """
 
     name: str
@@ -71,7 +72,7 @@ class Policy:
 
 def load_policy(source: str | Path = DEFAULT_POLICY) -> Policy:
     """Read a shipped policy by name, or a policy file. Raises `BadInputError` with all that is wrong in it."""
-    merged: dict[str, Any] = {}
+    merged: dict[str, Any] = {"python-depends": _list_python_depends()}
     problems: list[Problem] = []
     _merge_file(merged, source, problems, opened=())
     if not problems and "python-abi" not in merged:
@@ -86,7 +87,7 @@ def load_policy(source: str | Path = DEFAULT_POLICY) -> Policy:
         named_versions=frozenset(merged.get("named-symbol-versions", {}).get("allowed", ())),
         libraries={group: frozenset(names) for group, names in merged.get("libraries", {}).items()},
         python_modules=frozenset(merged.get("python-modules", {}).get("allowed", ())),
-        python_depends=merged.get("python-depends", {}),
+        python_depends=merged["python-depends"],
     )
 
 
@@ -139,6 +140,11 @@ def _merge_file(merged: dict[str, Any], source: str | Path, problems: list[Probl
         del merged["python-abi"]
     for section in _SECTIONS:
         _merge_table(merged.setdefault(section, {}), document.get(section, {}))
+
+
+def _list_python_depends() -> dict[str, dict[str, str]]:
+    backends = {str(backend): dict(modules) for backend, modules in BACKEND_PYTHON_DEPENDS.items()}
+    return {"general": dict(PYTHON_DEPENDS), **backends}
 
 
 def _read(path: Path) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import PurePosixPath
 
 from kernel_builder.backend import FACTS, Backend
+from kernel_builder.python_depends import BACKEND_PYTHON_DEPENDS, PYTHON_DEPENDS
 from kernel_builder.spec.locate import KeyPath, render_key
 from kernel_builder.spec.model import BuildSpec, KernelDependency, TorchFramework, TorchNoarchFramework, TvmFfiFramework
 from kernel_builder.variant import parse_variant
@@ -17,12 +18,6 @@ COMPILED_SUFFIXES = frozenset(
     {".c", ".cc", ".cpp", ".cxx", ".c++", ".cu", ".hip", ".m", ".mm", ".metal", ".sycl", ".s", ".S"}
 )
 
-PYTHON_DEPENDS = ("einops", "helion", "tvm-ffi")
-BACKEND_PYTHON_DEPENDS: dict[Backend, tuple[str, ...]] = {
-    Backend.CUDA: ("nvidia-cutlass-dsl",),
-    Backend.NEURON: ("nki",),
-    Backend.XPU: ("onednn",),
-}
 _BACKENDS: KeyPath = ("general", "backends")
 
 
@@ -175,12 +170,12 @@ def _check_repeats(
 
 def check_python_depends(spec: BuildSpec) -> Iterator[Remark]:
     """Only Python packages that the loader knows how to look for."""
-    lists: list[tuple[KeyPath, tuple[str, ...], tuple[str, ...]]] = [
+    lists: list[tuple[KeyPath, tuple[str, ...], Collection[str]]] = [
         (("general", "python-depends"), spec.general.python_depends, PYTHON_DEPENDS)
     ]
     for backend, section in spec.general.per_backend.items():
-        known = BACKEND_PYTHON_DEPENDS.get(backend, ())
-        lists.append((("general", backend.value, "python-depends"), section.python_depends, known))
+        allowed = BACKEND_PYTHON_DEPENDS.get(backend, {})
+        lists.append((("general", backend.value, "python-depends"), section.python_depends, allowed))
     for path, names, known in lists:
         for index, name in enumerate(names):
             if name not in known:
@@ -188,7 +183,7 @@ def check_python_depends(spec: BuildSpec) -> Iterator[Remark]:
                 yield Remark((*path, index), message, _suggest_python_depends(name, known))
 
 
-def _suggest_python_depends(name: str, known: tuple[str, ...]) -> str:
+def _suggest_python_depends(name: str, known: Collection[str]) -> str:
     if name in PYTHON_DEPENDS:
         return "move it to `python-depends` in `[general]`"
     for backend, names in BACKEND_PYTHON_DEPENDS.items():

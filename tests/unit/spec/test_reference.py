@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 
 from kernel_builder.backend import Backend
+from kernel_builder.python_depends import BACKEND_PYTHON_DEPENDS, PYTHON_DEPENDS
 from kernel_builder.spec import schema
 from kernel_builder.spec.files import FILE_RULES
 from kernel_builder.spec.model import Dependency
 from kernel_builder.spec.reader import read_spec
-from kernel_builder.spec.rules import BACKEND_PYTHON_DEPENDS, PYTHON_DEPENDS, RULES
+from kernel_builder.spec.rules import RULES
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "build-toml.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.+)\n((?:(?!^## ).*\n)*)", PAGE, re.MULTILINE))
