@@ -81,11 +81,14 @@ class ArchVariant:
 Variant: TypeAlias = ArchVariant | NoarchVariant
 
 _ABI = re.compile(r"torch-stable-abi(?P<stable>\d+)|torch(?P<torch>\d+)(?P<cxx>-cxx11|-cxx98)?|tvm-ffi(?P<tvm>\d+)")
+OLD_NOARCH = "torch-universal"  # the loader still takes it; kernels on the Hub still have it
 _TAIL = re.compile(r"-(?P<token>[a-z]+)(?P<version>\d*)-(?P<machine>[^-]+)-(?P<os>[^-]+)")
 
 
 def parse_variant(name: str) -> Variant:
-    """Read a variant's name. Raises `ValueError` when no loader would understand it."""
+    """Read a variant's name. Raises `ValueError` for one that no loader understands, or that is no longer given."""
+    if name == OLD_NOARCH:
+        raise ValueError(f"`{name}` is an old name: a kernel in Python only has a variant for each backend now")
     for backend in Backend:
         if name == str(NoarchVariant(backend)):
             return NoarchVariant(backend)

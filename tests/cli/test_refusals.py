@@ -254,6 +254,17 @@ def test_a_reader_that_leaves_is_not_an_error() -> None:
         assert process.wait() == 141
 
 
-def test_closed_streams() -> None:
-    command = f'"{sys.executable}" -m kernel_builder check "{KERNELS / "relu-noarch"}" >&- 2>&-'
-    assert subprocess.run(["sh", "-c", command], check=False).returncode in {0, 1}
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_closed_streams(closed: str) -> None:
+    command = f'"{sys.executable}" -m kernel_builder check "{KERNELS / "relu-noarch"}" {closed}'
+    completed = subprocess.run(["sh", "-c", command], check=False, capture_output=True)
+    assert completed.returncode == 0
+    assert completed.stderr == b""
+
+
+def test_an_artifact_with_an_old_name_is_found_and_told(tmp_path: Path) -> None:
+    (tmp_path / "build" / "torch-universal").mkdir(parents=True)
+    (tmp_path / "build" / "torch-universal" / "__init__.py").touch()
+    completed = run_builder(["audit", tmp_path])
+    assert completed.returncode == 6
+    assert "`torch-universal` is an old name" in completed.stdout

@@ -79,6 +79,7 @@ def commands() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. No exception leaves it, except for shell completion's exit."""
+    _fill_closed_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     flags = set(takewhile(lambda word: word != "--", arguments))  # known before parsing, for parsing's own errors
     debug = "--debug" in flags or os.environ.get("KERNEL_BUILDER_DEBUG", "") not in {"", "0"}
@@ -92,6 +93,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(code or ExitCode.OK)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the boundary: `_end` tells every one of them
         return _end(console, error, arguments)
+
+
+def _fill_closed_streams() -> None:
+    """Whoever starts us may have closed our streams; the next file that is opened would take their numbers."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - stays open, as streams do
 
 
 def _run(arguments: Sequence[str], console: Console) -> int | None:

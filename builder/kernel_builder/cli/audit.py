@@ -13,6 +13,7 @@ from kernel_builder.audit import AuditReport, Severity, audit_directory, load_po
 from kernel_builder.cli.console import Console
 from kernel_builder.cli.options import json_option, pass_console, policy_option, talk_options
 from kernel_builder.errors import BadInputError, ExitCode, Problem
+from kernel_builder.variant import OLD_NOARCH
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
 
@@ -57,10 +58,13 @@ def write_report(console: Console, report: AuditReport) -> None:
 def _find_directories(place: Path) -> list[Path]:
     if not place.is_dir():
         raise BadInputError(Problem(f"there is no directory `{place}`"))
-    if is_variant_name(place.absolute().name) or (place / METADATA_FILE).exists():
+    name = place.absolute().name
+    if is_variant_name(name) or name == OLD_NOARCH or (place / METADATA_FILE).exists():
         return [place]
-    build = place / "build"
-    found = list(list_variant_directories(build if build.is_dir() else place))
+    build = place / "build" if (place / "build").is_dir() else place
+    found = list(list_variant_directories(build))
+    if (build / OLD_NOARCH).is_dir():
+        found.append(build / OLD_NOARCH)
     if not found:
         raise BadInputError(
             Problem(f"there is no artifact in `{place}`", hint="`kernel-builder build` makes those of a project")
