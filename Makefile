@@ -19,7 +19,7 @@ build: install ## Build the kernels of build.toml for this host, audit them, sho
 	@$(BIN)/kernel-builder build && $(BIN)/python examples/attention.py
 
 test: install ## Run every test that can run here (PYTEST="..." adds arguments)
-	@$(BIN)/python -m pytest $(PYTEST)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 8 $(PYTEST)
 
 check: lint type ## What CI checks besides the tests: format, lint, types
 
