@@ -1,4 +1,4 @@
-"""Sequences of different lengths: packed, against padding with a mask and against a loop. Half the tokens are padding."""
+"""Sequences of different lengths, packed; torch pads and masks them, which is half of the tokens, or takes turns."""
 
 from __future__ import annotations
 

@@ -1,0 +1,67 @@
+"""Time to first use: build the kernel from its sources, or load an artifact that somebody has built."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parents[2]
+_IMPORT = "import torch; from kernels import get_local_kernel"
+_USE = f"""{_IMPORT}
+from pathlib import Path
+import sys
+kernel = get_local_kernel(Path(sys.argv[1]))
+q, k, v = torch.ones(3, 1, 16, 2, 64)
+kernel.flash_attn_func(q, k, v)
+"""
+
+
+def measure_first_use(options: argparse.Namespace) -> dict[str, Any]:
+    """Build into a temporary directory, load both; print the table; return the figures."""
+    built = PROJECT / "build"
+    if not list(built.glob("*/metadata.json")):
+        raise SystemExit("there is no artifact to load: `kernel-builder build` makes it")
+    with tempfile.TemporaryDirectory(prefix="first-use-") as directory:
+        output = Path(directory) / "build"
+        command = [sys.executable, "-m", "kernel_builder", "build", PROJECT, "--quiet", "--output", output]
+        command += ["--work-dir", Path(directory) / "work", "--kernel", "flash-attn-kernel"]
+        build = _run([str(word) for word in command])
+        own = _use(output, options.turns)
+        same = _digest(output) == _digest(built)
+    baseline = statistics.median(_run([sys.executable, "-c", _IMPORT]) for _ in range(options.turns))
+    prebuilt = _use(built, options.turns)
+    print("=== Time to First Use ===")
+    print("A process that loads the kernel and calls it once; importing torch and kernels is not counted.\n")
+    print("| way | build s | load and first call s | time to first use s |")
+    print("|---|---|---|---|")
+    print(f"| from source | {build:.1f} | {own - baseline:.2f} | {build + own - baseline:.1f} |")
+    print(f"| prebuilt artifact | 0 | {prebuilt - baseline:.2f} | {prebuilt - baseline:.2f} |")
+    if same:
+        print("\nBoth binaries are the same, byte for byte: they are equally fast, and use the same memory.")
+    else:
+        print("\nThe binaries differ: the artifact in `build/` is of other sources or another compiler.")
+    return {"build-s": build, "own-s": own - baseline, "prebuilt-s": prebuilt - baseline, "same-binary": same}
+
+
+def _use(place: Path, turns: int) -> float:
+    return statistics.median(_run([sys.executable, "-c", _USE, str(place)]) for _ in range(turns))
+
+
+def _run(command: list[str]) -> float:
+    started = time.perf_counter()
+    completed = subprocess.run(command, check=False, capture_output=True, text=True)
+    if completed.returncode != 0:
+        raise SystemExit(f"`{command[0]} ...` failed:\n{completed.stderr}")
+    return time.perf_counter() - started
+
+
+def _digest(place: Path) -> list[str]:
+    """Return the digests of the binaries in the directories of variants, without those of faces."""
+    return sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in place.glob("*/*.so"))
