@@ -1,9 +1,9 @@
 // What every device language of this project understands: a C++14 subset without includes of its own, without
-// inheritance, lambdas or recursion, with arguments and results by value (Metal wants an address space on every
-// pointer and reference).
+// inheritance, lambdas or recursion, with arguments and results by value (Metal wants an address space on
+// every pointer and reference).
 //
-// `FA_FN` marks a function of the algebra. Internal linkage matters on the CPU: the same header is compiled for
-// several instruction sets, and one shared inline copy could carry AVX-512 code to a machine without it.
+// `FA_FN` marks a function of the algebra. Internal linkage matters on the CPU: the same header is compiled
+// for several instruction sets, and one shared inline copy could carry AVX-512 code to a machine without it.
 #pragma once
 
 #if defined(__CUDACC__) || defined(__HIPCC__)

@@ -26,7 +26,8 @@ FA_FN unsigned philox_high_product(unsigned a, unsigned b) {
 }
 
 FA_FN PhiloxKey make_philox_key(unsigned long long seed, unsigned long long offset) {
-  return PhiloxKey{static_cast<unsigned>(seed), static_cast<unsigned>(seed >> 32) ^ static_cast<unsigned>(offset >> 32)};
+  return PhiloxKey{static_cast<unsigned>(seed),
+                   static_cast<unsigned>(seed >> 32) ^ static_cast<unsigned>(offset >> 32)};
 }
 
 // The counter of four neighbouring keys: word w of the block decides key 4 * key_quad + w.

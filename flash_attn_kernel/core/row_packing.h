@@ -1,4 +1,5 @@
-// Grouped queries: the heads that share a KV head are rows of one tile, so a key block is loaded once for all.
+// Grouped queries: the heads that share a KV head are rows of one tile, so a key block is loaded once for
+// all.
 #pragma once
 
 #include "dialect.h"

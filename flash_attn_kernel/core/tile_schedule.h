@@ -1,5 +1,5 @@
-// How the work is cut. Every decision depends on the problem's shape alone, never on the number of threads, so a
-// result is the same bits on one core and on a hundred.
+// How the work is cut. Every decision depends on the problem's shape alone, never on the number of threads,
+// so a result is the same bits on one core and on a hundred.
 #pragma once
 
 #include "dialect.h"
@@ -14,8 +14,8 @@ FA_FN int rows_per_task(long long total_rows, int widest, int narrowest, int wan
   return rows < narrowest ? narrowest : rows;
 }
 
-// Split-KV: how many keys one task of a short query reads. `tasks` is the number of tasks there would be without
-// splitting. Each split costs a partial output row, so a chunk is never short.
+// Split-KV: how many keys one task of a short query reads. `tasks` is the number of tasks there would be
+// without splitting. Each split costs a partial output row, so a chunk is never short.
 FA_FN int keys_per_split(int key_len, long long tasks, int shortest, int wanted_tasks, int key_block) {
   if (tasks >= wanted_tasks || key_len <= shortest) return key_len;
   const long long wanted_splits = (wanted_tasks + tasks - 1) / (tasks > 0 ? tasks : 1);

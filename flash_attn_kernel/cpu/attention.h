@@ -1,8 +1,8 @@
 // The kernel's interface in plain C++: what the binding says and the CPU code does. No torch here, so these
 // objects are compiled once and linked into every ABI.
 //
-// Only aggregates and declarations: this header is also compiled for AVX2 and AVX-512, where an inline function
-// with external linkage could leak wide instructions to a machine that lacks them.
+// Only aggregates and declarations: this header is also compiled for AVX2 and AVX-512, where an inline
+// function with external linkage could leak wide instructions to a machine that lacks them.
 #pragma once
 
 #include <cstddef>

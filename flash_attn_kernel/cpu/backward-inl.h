@@ -1,139 +1,14 @@
 // The backward main loop: the forward's steps again, then the four gradient products.
 //
-// With queries in lanes, P^T = 2^(S^T - LSE) and dS^T = P^T (dP^T - delta) are vertical. dQ^T takes the product that
-// O^T takes in the forward pass; dK and dV have value dimensions in lanes and sum over queries. Only Q and dO are
-// transposed, once per task.
+// With queries in lanes, P^T = 2^(S^T - LSE) and dS^T = P^T (dP^T - delta) are vertical. dQ^T takes the
+// product that O^T takes in the forward pass; dK and dV have value dimensions in lanes and sum over queries.
+// Only Q and dO are transposed, once per task.
 #pragma once
 
-#include "forward-inl.h"
+#include "gradients-inl.h"
 
 namespace flash_attn_cpu {
 namespace {
-
-// Rows whose operands (Q and dO in both layouts, and dQ) one task keeps: about 1.3 MB at head dim 128.
-constexpr int kBackwardTaskRows = 512;
-constexpr int kBackwardTaskBlocks = kBackwardTaskRows / kLaneBlock;
-
-struct BackwardWorkspace {
-  float* queries_t;  // per lane block: (words, lanes)
-  float* douts_t;    // per lane block: (words, lanes)
-  float* queries;    // (rows / per word, padded head_dim)
-  float* douts;      // (rows / per word, padded value_dim)
-  float* dqueries_t; // per lane block: (padded head_dim, lanes)
-  float* lse;        // per row, log2 units; +inf where P is 0
-  float* delta;      // per row
-  float* keys;       // (keys, head_dim), then as many again with padded rows
-  float* keys_padded;
-  float* values;     // (keys, value_dim)
-  float* scores;     // (keys, lanes): S, then P
-  float* dscores;    // (keys, lanes): dP, then dS
-  float* dscore_rows;  // (keys, lanes / per word), where dS does not serve both ways
-  float* cap_slope;    // (keys, lanes)
-  float* dkeys;      // (keys, padded head_dim)
-  float* dvalues;    // (keys, padded value_dim)
-};
-
-inline int64_t carve_backward_workspace(int head_dim, int value_dim, float* base, BackwardWorkspace* w) {
-  const int padded_head = padded_dim(head_dim);
-  const int padded_value = padded_dim(value_dim);
-  int64_t used = 0;
-  float** const fields[] = {&w->queries_t, &w->douts_t, &w->queries,     &w->douts,  &w->dqueries_t,
-                            &w->lse,       &w->delta,   &w->keys,        &w->keys_padded, &w->values,
-                            &w->scores,    &w->dscores, &w->dscore_rows, &w->cap_slope,   &w->dkeys,  &w->dvalues};
-  const int64_t sizes[] = {static_cast<int64_t>(kBackwardTaskRows) * head_dim,
-                           static_cast<int64_t>(kBackwardTaskRows) * value_dim,
-                           static_cast<int64_t>(kBackwardTaskRows) * padded_head,
-                           static_cast<int64_t>(kBackwardTaskRows) * padded_value,
-                           static_cast<int64_t>(kBackwardTaskRows) * padded_head,
-                           kBackwardTaskRows,
-                           kBackwardTaskRows,
-                           static_cast<int64_t>(kKeyBlock) * head_dim,
-                           static_cast<int64_t>(kKeyBlock) * padded_head,
-                           static_cast<int64_t>(kKeyBlock) * value_dim,
-                           kKeyBlock * kLaneBlock,
-                           kKeyBlock * kLaneBlock,
-                           kKeyBlock * kLaneBlock / 2,
-                           kKeyBlock * kLaneBlock,
-                           static_cast<int64_t>(kKeyBlock) * padded_head,
-                           static_cast<int64_t>(kKeyBlock) * padded_value};
-  for (int i = 0; i < 16; ++i) {
-    *fields[i] = base + used;
-    used += (sizes[i] + kVectorLanes - 1) / kVectorLanes * kVectorLanes;
-  }
-  return used;
-}
-
-// Gradients of a tile as the last three products read them. P and dS sum over queries for dV and dK (a row of words
-// per key), dS sums over keys for dQ (a row of words per key or pair of keys).
-struct GradientTiles {
-  const float* p_rows;
-  const float* ds_rows;
-  int row_stride;
-  const float* ds_steps;
-};
-
-// Rows for products that sum over queries: (rows / per word, padded dim) words.
-template <class Type>
-inline void load_packed_rows(Fp32Words, const PackedRows<Type>& rows, int first, int count, int dim, float* out) {
-  const int padded = padded_dim(dim);
-  for (int i = 0; i < count; ++i) {
-    const typename Type::Stored* row = packed_row(rows, first + i);
-    for (int d = 0; d < dim; d += kVectorLanes) {
-      store(out + static_cast<int64_t>(i) * padded + d, load_first(Type(), row + d, dim - d));
-    }
-  }
-}
-
-// The tiles of P and dS, already in place, in the layouts that the products read.
-template <int kVectors>
-inline GradientTiles arrange_gradients(Fp32Words, const BackwardWorkspace& w, int, int) {
-  return GradientTiles{w.scores, w.dscores, kVectors * kVectorLanes, w.dscores};
-}
-
-#if defined(FA_ISA_AVX512_BF16)
-inline void load_packed_rows(Bf16PairWords, const PackedRows<BFloat16>& rows, int first, int count, int dim,
-                             float* out) {
-  const int padded = padded_dim(dim);
-  for (int i = 0; i < count; i += 2) {
-    const uint16_t* even = packed_row(rows, first + i);
-    const uint16_t* odd = i + 1 < count ? packed_row(rows, first + i + 1) : nullptr;
-    for (int d = 0; d < dim; d += kVectorLanes) {
-      const ShortVec high = odd ? load_first_short(odd + d, dim - d) : ShortVec{};
-      store(out + static_cast<int64_t>(i / 2) * padded + d, pair_rows(load_first_short(even + d, dim - d), high));
-    }
-  }
-}
-
-// A row of bf16 is half as long as the fp32 row that it replaces, so P may be packed in place, keys ascending, once
-// both rows have been read.
-template <int kVectors>
-inline GradientTiles arrange_gradients(Bf16PairWords, const BackwardWorkspace& w, int begin, int end) {
-  constexpr int kStride = kVectors * kVectorLanes;
-  uint16_t* p_rows = reinterpret_cast<uint16_t*>(w.scores);
-  uint16_t* ds_rows = reinterpret_cast<uint16_t*>(w.dscore_rows);
-  for (int n = begin; n < end; n += 2) {
-    Vec p[2][kVectors], ds[2][kVectors];
-    FA_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      FA_UNROLL
-      for (int j = 0; j < kVectors; ++j) {
-        p[i][j] = load(w.scores + (n + i) * kStride + j * kVectorLanes);
-        ds[i][j] = load(w.dscores + (n + i) * kStride + j * kVectorLanes);
-      }
-    }
-    FA_UNROLL
-    for (int j = 0; j < kVectors; ++j) {
-      FA_UNROLL
-      for (int i = 0; i < 2; ++i) {
-        store_short(p_rows + (n + i) * kStride + j * kVectorLanes, narrow_bf16(p[i][j]));
-        store_short(ds_rows + (n + i) * kStride + j * kVectorLanes, narrow_bf16(ds[i][j]));
-      }
-      store(w.dscores + n / 2 * kStride + j * kVectorLanes, pair_rounded(ds[0][j], ds[1][j]));
-    }
-  }
-  return GradientTiles{w.scores, w.dscore_rows, kStride / 2, w.dscores};
-}
-#endif
 
 template <class Type, class Words>
 struct Backward {
@@ -191,14 +66,14 @@ struct Backward {
     if (drops) {
       drop<kVectors, Dropped::kZero>(problem.dropout, lanes, first_key, range.begin, range.end, w.scores);
       // dV takes the dropped, rescaled P; dS above took the whole one.
-      for (int64_t i = static_cast<int64_t>(range.begin) * kStride; i < static_cast<int64_t>(range.end) * kStride;
-           i += kVectorLanes) {
+      for (int64_t i = static_cast<int64_t>(range.begin) * kStride;
+           i < static_cast<int64_t>(range.end) * kStride; i += kVectorLanes) {
         store(w.scores + i, load(w.scores + i) * keep_scale);
       }
     }
     if (problem.softcap > 0.0f) {
-      for (int64_t i = static_cast<int64_t>(range.begin) * kStride; i < static_cast<int64_t>(range.end) * kStride;
-           i += kVectorLanes) {
+      for (int64_t i = static_cast<int64_t>(range.begin) * kStride;
+           i < static_cast<int64_t>(range.end) * kStride; i += kVectorLanes) {
         store(w.dscores + i, load(w.dscores + i) * load(w.cap_slope + i));
       }
     }
@@ -207,7 +82,8 @@ struct Backward {
   // One lane block against one block of keys.
   template <int kVectors>
   static void differentiate_block(const Problem& problem, const ScoreScale& scale, const LaneBlock& lanes,
-                                  int first_key, int last_key, BlockRange range, const BackwardWorkspace& w, int row) {
+                                  int first_key, int last_key, BlockRange range, const BackwardWorkspace& w,
+                                  int row) {
     constexpr int kStride = kVectors * kVectorLanes;
     const int head_words = words_of(Words(), problem.head_dim);
     const int value_words = words_of(Words(), problem.value_dim);
@@ -218,8 +94,9 @@ struct Backward {
 
     // 3 S = Q K^T, 4 mask
     product<Words, Into::kStore, kVectors>(
-        ProductOperands{w.keys + first * head_words, head_words, 1, w.queries_t + static_cast<int64_t>(row) * head_words,
-                        kStride, w.scores + first * kStride, kStride},
+        ProductOperands{w.keys + first * head_words, head_words, 1,
+                        w.queries_t + static_cast<int64_t>(row) * head_words, kStride,
+                        w.scores + first * kStride, kStride},
         count, head_words, nullptr);
     if (scale.has_pass) {
       bias_scores<kVectors>(problem, scale, lanes, first_key, range.begin, range.end, w.scores, w.cap_slope);
@@ -231,8 +108,8 @@ struct Backward {
     // dP = dO V^T
     product<Words, Into::kStore, kVectors>(
         ProductOperands{w.values + first * value_words, value_words, 1,
-                        w.douts_t + static_cast<int64_t>(row) * value_words, kStride, w.dscores + first * kStride,
-                        kStride},
+                        w.douts_t + static_cast<int64_t>(row) * value_words, kStride,
+                        w.dscores + first * kStride, kStride},
         count, value_words, nullptr);
     // 5 softmax, and its derivative
     differentiate<kVectors>(problem, scale, lanes, first_key, range, w, row);
@@ -240,33 +117,37 @@ struct Backward {
     // dQ += dS K
     const int64_t first_step = first / kPerWord;
     product<Words, Into::kAdd, kVectors>(
-        ProductOperands{w.keys_padded + first_step * padded_head, 1, padded_head, tiles.ds_steps + first_step * kStride,
-                        kStride, w.dqueries_t + static_cast<int64_t>(row) * padded_head, kStride},
+        ProductOperands{w.keys_padded + first_step * padded_head, 1, padded_head,
+                        tiles.ds_steps + first_step * kStride, kStride,
+                        w.dqueries_t + static_cast<int64_t>(row) * padded_head, kStride},
         round_up(problem.head_dim, 2), count / kPerWord, nullptr);
     // dV += P^T dO, dK += dS^T Q
     const int64_t row_step = row / kPerWord;
     const int row_steps = ceil_div(lanes.rows, kPerWord);
     add_key_gradient(tiles.p_rows + first * tiles.row_stride, tiles.row_stride, count,
-                     w.douts + row_step * padded_value, padded_value, row_steps, w.dvalues + first * padded_value);
+                     w.douts + row_step * padded_value, padded_value, row_steps,
+                     w.dvalues + first * padded_value);
     add_key_gradient(tiles.ds_rows + first * tiles.row_stride, tiles.row_stride, count,
-                     w.queries + row_step * padded_head, padded_head, row_steps, w.dkeys + first * padded_head);
+                     w.queries + row_step * padded_head, padded_head, row_steps,
+                     w.dkeys + first * padded_head);
   }
 
   // (keys, dim) += (keys, steps) (steps, dim), dimensions in lanes.
-  static void add_key_gradient(const float* tile, int stride, int keys, const float* rows, int padded, int steps,
-                               float* gradient) {
+  static void add_key_gradient(const float* tile, int stride, int keys, const float* rows, int padded,
+                               int steps, float* gradient) {
     int d = 0;
     for (; d + kLaneBlock <= padded; d += kLaneBlock) {
       product<Words, Into::kAdd, kWideVectors>(
           ProductOperands{tile, stride, 1, rows + d, padded, gradient + d, padded}, keys, steps, nullptr);
     }
     if (d < padded) {
-      product<Words, Into::kAdd, 1>(ProductOperands{tile, stride, 1, rows + d, padded, gradient + d, padded}, keys,
-                                    steps, nullptr);
+      product<Words, Into::kAdd, 1>(ProductOperands{tile, stride, 1, rows + d, padded, gradient + d, padded},
+                                    keys, steps, nullptr);
     }
   }
 
-  // The LSE in log2 units. A row that saw no key has an infinite one, of either sign: +inf makes its P exactly 0.
+  // The LSE in log2 units. A row that saw no key has an infinite one, of either sign: +inf makes its P
+  // exactly 0.
   static float lse_log2(float lse) {
     return lse == kInfinity || lse == -kInfinity ? kInfinity : lse * kLog2E;
   }
@@ -318,8 +199,9 @@ struct Backward {
   }
 
   static void run(const BackwardContext& context, const BackwardTask& task, float* base) {
-    BackwardWorkspace w;
-    carve_backward_workspace(context.problem->head_dim, context.problem->value_dim, base, &w);
+    Carver carver{base, 0};
+    const BackwardWorkspace w =
+        carve_backward_workspace(context.problem->head_dim, context.problem->value_dim, &carver);
     for (int row = task.row_begin; row < task.row_end; row += kBackwardTaskRows) {
       const int row_end = task.row_end - row < kBackwardTaskRows ? task.row_end : row + kBackwardTaskRows;
       run_chunk(context, task, row, row_end, w);
@@ -353,7 +235,8 @@ struct Backward {
           const BlockRange range = block_range(lanes[b], n0, n0 + count);
           if (range.begin == range.end) continue;
           if (lanes[b].rows > kVectorLanes) {
-            differentiate_block<kWideVectors>(problem, scale, lanes[b], n0, sequence.key_len, range, w, b * kLaneBlock);
+            differentiate_block<kWideVectors>(problem, scale, lanes[b], n0, sequence.key_len, range, w,
+                                              b * kLaneBlock);
           } else {
             differentiate_block<1>(problem, scale, lanes[b], n0, sequence.key_len, range, w, b * kLaneBlock);
           }
@@ -365,8 +248,8 @@ struct Backward {
   }
 
   // dK and dV of one block: the result, or a share of it that later chunks add to.
-  static void write_key_gradients(const BackwardContext& context, const BackwardTask& task, int first_key, int count,
-                                  bool is_first, const BackwardWorkspace& w) {
+  static void write_key_gradients(const BackwardContext& context, const BackwardTask& task, int first_key,
+                                  int count, bool is_first, const BackwardWorkspace& w) {
     const Problem& problem = *context.problem;
     const SequenceGradients& gradients = context.gradients[task.sequence];
     const int64_t padded_head = padded_dim(problem.head_dim);
@@ -383,10 +266,13 @@ struct Backward {
       return;
     }
     float* dkeys = context.accumulators + task.accumulator;
-    float* dvalues = dkeys + static_cast<int64_t>(context.sequences[task.sequence].key_len) * problem.head_dim;
+    float* dvalues =
+        dkeys + static_cast<int64_t>(context.sequences[task.sequence].key_len) * problem.head_dim;
     for (int64_t n = 0; n < count; ++n) {
-      add_row(dkeys + (first_key + n) * problem.head_dim, w.dkeys + n * padded_head, problem.head_dim, is_first);
-      add_row(dvalues + (first_key + n) * problem.value_dim, w.dvalues + n * padded_value, problem.value_dim, is_first);
+      add_row(dkeys + (first_key + n) * problem.head_dim, w.dkeys + n * padded_head, problem.head_dim,
+              is_first);
+      add_row(dvalues + (first_key + n) * problem.value_dim, w.dvalues + n * padded_value, problem.value_dim,
+              is_first);
     }
   }
 
@@ -403,8 +289,8 @@ struct Backward {
   }
 
   // 8 write dQ.
-  static void write_query_gradients(const BackwardContext& context, const BackwardTask& task, const LaneBlock* lanes,
-                                    int blocks, const BackwardWorkspace& w) {
+  static void write_query_gradients(const BackwardContext& context, const BackwardTask& task,
+                                    const LaneBlock* lanes, int blocks, const BackwardWorkspace& w) {
     const Problem& problem = *context.problem;
     const int padded_head = padded_dim(problem.head_dim);
     const PackedRows<Type> dq =
@@ -446,10 +332,12 @@ struct Backward {
     }
   }
 
-  static FA_INLINE void sum_row(const float* from, int parts, int64_t part_stride, float scale, int dim, Stored* to) {
+  static FA_INLINE void sum_row(const float* from, int parts, int64_t part_stride, float scale, int dim,
+                                Stored* to) {
     for (int d = 0; d < dim; d += kVectorLanes) {
       Vec sum = Vec{};
-      for (int part = 0; part < parts; ++part) sum += load_first(Float32(), from + part * part_stride + d, dim - d);
+      for (int part = 0; part < parts; ++part)
+        sum += load_first(Float32(), from + part * part_stride + d, dim - d);
       store_first(Type(), to + d, sum * scale, dim - d);
     }
   }

@@ -33,7 +33,8 @@ int row_parts(const Problem& problem, const Sequence* sequences, int64_t count) 
   for (int64_t s = 0; s < count; ++s) {
     if (sequences[s].query_len == 0) continue;
     pairs += problem.kv_heads;
-    share += static_cast<int64_t>(problem.kv_heads) * sequences[s].key_len * (problem.head_dim + problem.value_dim);
+    share += static_cast<int64_t>(problem.kv_heads) * sequences[s].key_len *
+             (problem.head_dim + problem.value_dim);
   }
   if (pairs == 0) return 1;
   const int64_t wanted = (kWantedTasks + pairs - 1) / pairs;
@@ -49,7 +50,8 @@ int64_t work(const Problem& problem, const Sequence& sequence, int row_begin, in
   return static_cast<int64_t>(row_end - row_begin) * (seen.end - seen.begin);
 }
 
-BackwardPlan plan_backward(const Problem& problem, const Sequence* sequences, int64_t count, const TileShape& shape) {
+BackwardPlan plan_backward(const Problem& problem, const Sequence* sequences, int64_t count,
+                           const TileShape& shape) {
   BackwardPlan plan;
   const int wanted_parts = row_parts(problem, sequences, count);
   for (int64_t s = 0; s < count; ++s) {
@@ -76,8 +78,8 @@ BackwardPlan plan_backward(const Problem& problem, const Sequence* sequences, in
       if (direct) continue;
       plan.accumulator_floats += parts * share;
       for (int key = 0; key < sequence.key_len; key += kSumKeys) {
-        plan.sums.push_back({static_cast<int32_t>(s), kv_head, key, std::min(key + kSumKeys, sequence.key_len), parts,
-                             first, share});
+        plan.sums.push_back({static_cast<int32_t>(s), kv_head, key,
+                             std::min(key + kSumKeys, sequence.key_len), parts, first, share});
       }
     }
   }
@@ -98,7 +100,8 @@ std::vector<DeltaTask> plan_delta(const Problem& problem, const Sequence* sequen
   for (int64_t s = 0; s < count; ++s) {
     for (int32_t head = 0; head < problem.heads; ++head) {
       for (int begin = 0; begin < sequences[s].query_len; begin += kDeltaRows) {
-        tasks.push_back({static_cast<int32_t>(s), head, begin, std::min(begin + kDeltaRows, sequences[s].query_len)});
+        tasks.push_back(
+            {static_cast<int32_t>(s), head, begin, std::min(begin + kDeltaRows, sequences[s].query_len)});
       }
     }
   }
@@ -144,7 +147,8 @@ void attention_backward(const Problem& problem, const Sequence* sequences, const
             [&](int64_t i) { kernels.sum_key_gradients(context, plan.sums[static_cast<size_t>(i)]); });
   if (problem.sinks != nullptr) {
     run_tasks(problem.heads, threads, [&](int64_t head) {
-      dsinks[head] = sink_gradient(problem, sequences, gradients, sequence_count, strides, static_cast<int>(head));
+      dsinks[head] =
+          sink_gradient(problem, sequences, gradients, sequence_count, strides, static_cast<int>(head));
     });
   }
 }

@@ -1,17 +1,17 @@
 // The forward pass of a few rows against many keys, as in generation: bound by how fast K and V can be read.
 //
-// Lanes of queries would stand empty, so here the lanes of a product are dimensions, and K and V are used straight
-// from memory. A vector of scores holds kRows rows times kKeys keys; what must be known per lane (limits, bias,
-// maximum) is then as vertical as in the main loop.
+// Lanes of queries would stand empty, so here the lanes of a product are dimensions, and K and V are used
+// straight from memory. A vector of scores holds kRows rows times kKeys keys; what must be known per lane
+// (limits, bias, maximum) is then as vertical as in the main loop.
 #pragma once
 
-#include "forward-inl.h"
+#include "score-lanes-inl.h"
 
 namespace flash_attn_cpu {
 namespace {
 
-constexpr int kDecodeRows = 8;    // the most rows that this loop takes
-constexpr int kDecodeKeys = 64;   // keys of one block: their scores stay in the first-level cache
+constexpr int kDecodeRows = 8;   // the most rows that this loop takes
+constexpr int kDecodeKeys = 64;  // keys of one block: their scores stay in the first-level cache
 constexpr int kKeysAhead = 32;   // how far ahead rows are asked for
 static_assert(kDecodeRows <= kLaneBlock, "describe_lanes() must reach all rows");
 static_assert(kDecodeKeys % kVectorLanes == 0, "a block is whole vectors of scores, for any number of rows");
@@ -22,56 +22,17 @@ struct DecodeWorkspace {
   float* scores;   // kDecodeKeys * kVectorLanes at most
 };
 
-inline int64_t carve_decode_workspace(int words, int value_dim, float* base, DecodeWorkspace* w) {
-  int64_t used = 0;
-  w->queries = base + used;
-  used += static_cast<int64_t>(kDecodeRows) * padded_dim(words);
-  w->output = base + used;
-  used += static_cast<int64_t>(kDecodeRows) * padded_dim(value_dim);
-  w->scores = base + used;
-  used += kDecodeKeys * kVectorLanes;
-  return used;
+inline DecodeWorkspace carve_decode_workspace(int words, int value_dim, Carver* carver) {
+  DecodeWorkspace w;
+  w.queries = carve(carver, static_cast<int64_t>(kDecodeRows) * padded_dim(words));
+  w.output = carve(carver, static_cast<int64_t>(kDecodeRows) * padded_dim(value_dim));
+  w.scores = carve(carver, kDecodeKeys * kVectorLanes);
+  return w;
 }
 
-// Into the second level, which has room for many more outstanding lines than the first. Without this the reading stops
-// during the arithmetic: on Zen 4, fp32, four heads per KV head, 10 GB/s of 18 became 15.
+// Into the second level, which has room for many more outstanding lines than the first. Without this the
+// reading stops during the arithmetic: on Zen 4, fp32, four heads per KV head, 10 GB/s of 18 became 15.
 FA_INLINE void prefetch_to_l2(const void* p) { __builtin_prefetch(p, 0, 2); }
-
-// Sums each of kVectorLanes vectors; lane i of the result is the sum of vector i.
-FA_INLINE Vec sum_each(Vec (&v)[kVectorLanes]) {
-  FA_UNROLL
-  for (int half = kVectorLanes / 2; half >= 1; half /= 2) {
-    FA_UNROLL
-    for (int i = 0; i < half; ++i) v[i] = interleave_low(v[i], v[i + half]) + interleave_high(v[i], v[i + half]);
-  }
-  return v[0];
-}
-
-// What the lanes of a vector of scores stand for: row lane / kKeys, key lane % kKeys of the vector's keys.
-template <int kRows>
-struct ScoreLanes {
-  static constexpr int kKeys = kVectorLanes / kRows;
-  IntVec key;         // offset in the vector's keys
-  IntVec seen_begin;  // absolute keys
-  IntVec seen_end;
-  IntVec diagonal;
-  Vec slope;
-};
-
-template <int kRows>
-FA_INLINE ScoreLanes<kRows> score_lanes(const LaneBlock& lanes, int first_row, int last_key) {
-  constexpr int kKeys = ScoreLanes<kRows>::kKeys;
-  ScoreLanes<kRows> s;
-  for (int lane = 0; lane < kVectorLanes; ++lane) {
-    const int row = first_row + lane / kKeys;  // lanes past the real rows repeat the last one
-    s.key[lane] = lane % kKeys;
-    s.seen_begin[lane] = lanes.seen_begin[row];
-    s.seen_end[lane] = lanes.seen_end[row] < last_key ? lanes.seen_end[row] : last_key;
-    s.diagonal[lane] = lanes.diagonal[row];
-    s.slope[lane] = lanes.slope[row];
-  }
-  return s;
-}
 
 template <class Type, class Words>
 struct Decode {
@@ -81,7 +42,8 @@ struct Decode {
 
   // 3 S = Q K^T for the keys of `rows`, straight from memory.
   template <int kRows>
-  static void scores_of_keys(const Stored* const* rows, int vectors, int dim, const float* queries, float* scores) {
+  static void scores_of_keys(const Stored* const* rows, int vectors, int dim, const float* queries,
+                             float* scores) {
     constexpr int kKeys = kVectorLanes / kRows;
     const int words = words_of(Words(), dim);
     const int padded = padded_dim(words);
@@ -124,8 +86,9 @@ struct Decode {
 
   // 4 mask, after soft cap and ALiBi.
   template <int kRows>
-  static void mask_scores(const Problem& problem, const ScoreScale& scale, const LaneBlock& lanes, int first_row,
-                          const ScoreLanes<kRows>& s, int first_key, int vectors, int last_key, float* scores) {
+  static void mask_scores(const Problem& problem, const ScoreScale& scale, const LaneBlock& lanes,
+                          int first_row, const ScoreLanes<kRows>& s, int first_key, int vectors, int last_key,
+                          float* scores) {
     constexpr int kKeys = kVectorLanes / kRows;
     for (int t = 0; t < vectors; ++t) {
       const IntVec key = s.key + (first_key + t * kKeys);
@@ -151,8 +114,8 @@ struct Decode {
 
   // 7 O += P V for vectors [d, d + kVectors) of the value's dimensions, all of them whole.
   template <int kRows, int kVectors>
-  static FA_INLINE void add_values(const Stored* const* rows, int keys, int d, int padded, const float* probabilities,
-                                   const float* factors, float* output) {
+  static FA_INLINE void add_values(const Stored* const* rows, int keys, int d, int padded,
+                                   const float* probabilities, const float* factors, float* output) {
     constexpr int kKeys = kVectorLanes / kRows;
     Vec sums[kRows][kVectors];
     FA_UNROLL
@@ -203,8 +166,9 @@ struct Decode {
   // Steps 3 to 7 for kRows rows and one block of keys.
   template <int kRows>
   static void attend(const Problem& problem, const ScoreScale& scale, const LaneBlock& lanes, int first_row,
-                     int first_key, int count, const Stored* const* key_rows_, const Stored* const* value_rows,
-                     const DecodeWorkspace& w, float* row_max, float* row_sum) {
+                     int first_key, int count, const Stored* const* key_rows_,
+                     const Stored* const* value_rows, const DecodeWorkspace& w, float* row_max,
+                     float* row_sum) {
     constexpr int kKeys = kVectorLanes / kRows;
     constexpr int kTile = kRows == 1 ? FA_DECODE_SUMS / 2 : FA_DECODE_SUMS / kRows;
     const int vectors = ceil_div(count, kKeys);
@@ -215,28 +179,21 @@ struct Decode {
                           w.queries + first_row * padded_dim(words_of(Words(), problem.head_dim)), w.scores);
     const bool is_plain = !scale.has_pass && problem.mask.data == nullptr && count == kDecodeKeys &&
                           flash_attn::covers(lanes.seen_by_all, KeyRange{first_key, last_key});
-    if (!is_plain) mask_scores<kRows>(problem, scale, lanes, first_row, s, first_key, vectors, last_key, w.scores);
+    if (!is_plain)
+      mask_scores<kRows>(problem, scale, lanes, first_row, s, first_key, vectors, last_key, w.scores);
 
     // 5 softmax: new max, P, sum
-    Vec tile_max = splat(-kInfinity);
-    for (int t = 0; t < vectors; ++t) tile_max = maximum(tile_max, load(w.scores + t * kVectorLanes));
-    float factors[kRows];
-    Vec maxima;
-    for (int r = 0; r < kRows; ++r) {
-      float block_max = -kInfinity;
-      for (int n = 0; n < kKeys; ++n) {
-        const float x = tile_max[r * kKeys + n];
-        block_max = !(x <= block_max) ? x : block_max;  // keeps a NaN
-      }
-      const float new_max = !(block_max * scale.to_log2 <= row_max[r]) ? block_max * scale.to_log2 : row_max[r];
-      factors[r] = flash_attn::rescale_factor(row_max[r], new_max, ScalarExp2());
-      row_max[r] = new_max;
-      const float finite = new_max == -kInfinity ? 0.0f : new_max;
-      for (int n = 0; n < kKeys; ++n) maxima[r * kKeys + n] = finite;
-    }
+    Vec maxima = splat(-kInfinity);
+    for (int t = 0; t < vectors; ++t) maxima = maximum(maxima, load(w.scores + t * kVectorLanes));
+    const LaneMath math;
+    const Vec old_max = spread_rows<kRows>(row_max);
+    const Vec new_max = math.max(old_max, max_of_rows<kRows>(maxima) * scale.to_log2);
+    const Vec factor = flash_attn::rescale_factor(old_max, new_max, math);
+    maxima = math.finite(new_max);
     Vec sums = Vec{};
     for (int t = 0; t < vectors; ++t) {
-      const Vec p = exp2_nonpositive<kDegree>(multiply_add(load(w.scores + t * kVectorLanes), splat(scale.to_log2), -maxima));
+      const Vec x = multiply_add(load(w.scores + t * kVectorLanes), splat(scale.to_log2), -maxima);
+      const Vec p = exp2_nonpositive<kDegree>(x);
       sums += p;
       if (kPerWord == 2) {
         store_short(reinterpret_cast<uint16_t*>(w.scores) + t * kVectorLanes, narrow_bf16(p));
@@ -244,7 +201,10 @@ struct Decode {
         store(w.scores + t * kVectorLanes, p);
       }
     }
+    float factors[kRows];
     for (int r = 0; r < kRows; ++r) {
+      factors[r] = factor[r * kKeys];
+      row_max[r] = new_max[r * kKeys];
       float sum = 0.0f;
       for (int n = 0; n < kKeys; ++n) sum += sums[r * kKeys + n];
       row_sum[r] = row_sum[r] * factors[r] + sum;
@@ -270,8 +230,9 @@ struct Decode {
     const Sequence& sequence = context.sequences[task.sequence];
     const ScoreScale scale = score_scale(problem);
     const int rows = task.row_end - task.row_begin;
-    DecodeWorkspace w;
-    carve_decode_workspace(words_of(Words(), problem.head_dim), problem.value_dim, base, &w);
+    Carver carver{base, 0};
+    const DecodeWorkspace w =
+        carve_decode_workspace(words_of(Words(), problem.head_dim), problem.value_dim, &carver);
     LaneBlock lanes;
     describe_lanes(problem, sequence, task.kv_head, task.row_begin, rows, &lanes);
     load_queries(problem, sequence, task, scale, w);  // 1 load Q
@@ -304,7 +265,7 @@ struct Decode {
         }
       }
     }
-    finish(context, task, w, row_max, row_sum);
+    finish(context, task, lanes, w, row_max, row_sum);
   }
 
   static void load_queries(const Problem& problem, const Sequence& sequence, const ForwardTask& task,
@@ -320,18 +281,19 @@ struct Decode {
         store(w.queries + r * padded + word, load_words(Type(), Words(), row, problem.head_dim, word));
       }
     }
-    if (scale.query != 1.0f) Forward<Type, Words>::scale_queries(w.queries, kDecodeRows * padded, scale.query);
+    if (scale.query != 1.0f)
+      Forward<Type, Words>::scale_queries(w.queries, kDecodeRows * padded, scale.query);
   }
 
   // 8 normalise, write O and LSE; or leave a split's rows unfinished.
-  static void finish(const ForwardContext& context, const ForwardTask& task, const DecodeWorkspace& w,
-                     const float* row_max, const float* row_sum) {
+  static void finish(const ForwardContext& context, const ForwardTask& task, const LaneBlock& lanes,
+                     const DecodeWorkspace& w, const float* row_max, const float* row_sum) {
     const Problem& problem = *context.problem;
     const Sequence& sequence = context.sequences[task.sequence];
     const int padded = padded_dim(problem.value_dim);
     const PackedRows<Type> out = Forward<Type, Words>::output_rows(problem, sequence, task.kv_head);
-    for (int r = 0; r < task.row_end - task.row_begin; ++r) {
-      const int row = task.row_begin + r;
+    const int rows = task.row_end - task.row_begin;
+    for (int r = 0; r < rows; ++r) {
       const float* from = w.output + static_cast<int64_t>(r) * padded;
       if (task.partial >= 0) {
         const int64_t partial = task.partial + r;
@@ -343,13 +305,15 @@ struct Decode {
         }
         continue;
       }
+      const FinishedLanes finished =
+          finish_lanes(problem, LaneState{splat(row_max[r]), splat(row_sum[r])}, splat(lanes.sink[r]));
+      const int row = task.row_begin + r;
       const int head = task.kv_head * problem.group + row_head(row, problem.group);
-      float lse;
-      const float weight = Forward<Type, Words>::finish_row(problem, head, {row_max[r], row_sum[r]}, &lse);
-      sequence.lse[head * context.outputs->lse_head_stride + row_position(row, problem.group)] = lse;
+      sequence.lse[head * context.outputs->lse_head_stride + row_position(row, problem.group)] =
+          finished.lse[0];
       Stored* to = const_cast<Stored*>(packed_row(out, row));
       for (int d = 0; d < problem.value_dim; d += kVectorLanes) {
-        store_first(Type(), to + d, load(from + d) * weight, problem.value_dim - d);
+        store_first(Type(), to + d, load(from + d) * finished.weight, problem.value_dim - d);
       }
     }
   }

@@ -1,4 +1,5 @@
-// Chooses the instruction set: what the machine has, unless FLASH_ATTN_CPU_ISA names another level that it has.
+// Chooses the instruction set: what the machine has, unless FLASH_ATTN_CPU_ISA names another level that it
+// has.
 
 #include <cstdlib>
 #include <cstring>
@@ -54,8 +55,11 @@ struct Levels {
 #elif defined(__aarch64__)
     neon = &kNeonKernels;
 #endif
-    const Level levels[kLevels] = {
-        {"avx512_bf16", bf16}, {"avx512", avx512}, {"avx2", avx2}, {"neon", neon}, {"generic", &kGenericKernels}};
+    const Level levels[kLevels] = {{"avx512_bf16", bf16},
+                                   {"avx512", avx512},
+                                   {"avx2", avx2},
+                                   {"neon", neon},
+                                   {"generic", &kGenericKernels}};
     int count = 0;
     for (int i = 0; i < kLevels; ++i) {
       all[i] = levels[i];
@@ -90,8 +94,9 @@ const IsaKernels& select_isa() {
     known = known || named;
     if (level.kernels != nullptr && (any || named)) return *level.kernels;
   }
-  throw std::runtime_error("FLASH_ATTN_CPU_ISA must be one of " + join_available() + " on this machine, got `" +
-                           wanted + "`" + (known ? ", which this machine lacks" : ""));
+  throw std::runtime_error("FLASH_ATTN_CPU_ISA must be one of " + join_available() +
+                           " on this machine, got `" + wanted + "`" +
+                           (known ? ", which this machine lacks" : ""));
 }
 
 const char* isa_name() { return select_isa().name; }

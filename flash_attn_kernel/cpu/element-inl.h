@@ -55,7 +55,8 @@ FA_INLINE Vec widen_fp16(ShortVec bits) {
 #elif defined(FA_ISA_AVX2)
   return static_cast<Vec>(_mm256_cvtph_ps(reinterpret_cast<__m128i>(bits)));
 #else
-  // Half's exponent and mantissa placed in a float are 2^112 too small; the product also makes subnormals right.
+  // Half's exponent and mantissa placed in a float are 2^112 too small; the product also makes subnormals
+  // right.
   const WordVec wide = widen(bits);
   const WordVec magnitude = (wide & 0x7FFFu) << 13;
   const WordVec scaled = reinterpret_cast<WordVec>(reinterpret_cast<Vec>(magnitude) * 0x1p112f);
@@ -116,8 +117,8 @@ FA_INLINE void store_first(Type type, typename Type::Stored* p, Vec v, int count
 #if defined(FA_ISA_AVX512_BF16)
 // Two vectors of bf16 numbers become one of pairs, the first in the low half of each word.
 FA_INLINE Vec pair_shorts(__m512i both) {
-  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
-                                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7,
+                                         22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
   return reinterpret_cast<Vec>(_mm512_maskz_permutexvar_epi16(0xFFFFFFFFu, order, both));
 }
 FA_INLINE Vec pair_rows(ShortVec low, ShortVec high) {

@@ -34,13 +34,14 @@ struct ForwardPlan {
 };
 
 // Adds the tasks of one range of rows: one, or several over parts of the keys that it sees.
-void plan_rows(const Problem& problem, const Sequence& sequence, ForwardTask task, int64_t row_tasks, bool may_split,
-               const TileShape& shape, ForwardPlan* plan) {
+void plan_rows(const Problem& problem, const Sequence& sequence, ForwardTask task, int64_t row_tasks,
+               bool may_split, const TileShape& shape, ForwardPlan* plan) {
   const int rows = task.row_end - task.row_begin;
   const flash_attn::Visibility visibility = flash_attn::make_visibility(
       sequence.query_len, sequence.key_len, problem.causal, problem.window_left, problem.window_right);
-  const KeyRange seen = flash_attn::keys_seen_by_some(visibility, flash_attn::row_position(task.row_begin, problem.group),
-                                                      flash_attn::row_position(task.row_end - 1, problem.group));
+  const KeyRange seen =
+      flash_attn::keys_seen_by_some(visibility, flash_attn::row_position(task.row_begin, problem.group),
+                                    flash_attn::row_position(task.row_end - 1, problem.group));
   const int first = seen.begin / shape.key_block * shape.key_block;
   const int keys = seen.end - first;
   int chunk = keys;
@@ -73,11 +74,13 @@ void plan_rows(const Problem& problem, const Sequence& sequence, ForwardTask tas
 ForwardPlan plan_forward(const Problem& problem, const Sequence* sequences, int64_t count, bool may_split,
                          const TileShape& shape) {
   int64_t total_rows = 0;
-  for (int64_t s = 0; s < count; ++s) total_rows += static_cast<int64_t>(sequences[s].query_len) * problem.heads;
+  for (int64_t s = 0; s < count; ++s)
+    total_rows += static_cast<int64_t>(sequences[s].query_len) * problem.heads;
   const int step = flash_attn::rows_per_task(total_rows, kWidestTask, kNarrowestTask, kWantedTasks);
   int64_t row_tasks = 0;
   for (int64_t s = 0; s < count; ++s) {
-    row_tasks += static_cast<int64_t>(problem.kv_heads) * ceil_div(sequences[s].query_len * problem.group, step);
+    row_tasks +=
+        static_cast<int64_t>(problem.kv_heads) * ceil_div(sequences[s].query_len * problem.group, step);
   }
   ForwardPlan plan;
   plan.tasks.reserve(static_cast<size_t>(row_tasks));

@@ -67,9 +67,9 @@ struct BackwardContext {
 
 // How this instruction set cuts its work.
 struct TileShape {
-  int32_t lanes;          // queries of one lane block
-  int32_t key_block;      // keys of one block
-  int32_t backward_rows;  // rows of one backward task
+  int32_t lanes;               // queries of one lane block
+  int32_t key_block;           // keys of one block
+  int32_t backward_rows;       // rows of one backward task
   int64_t forward_workspace;   // floats that one forward task needs
   int64_t backward_workspace;  // floats that one backward task needs
 };
@@ -78,7 +78,8 @@ struct ElementKernels {
   void (*shape)(int32_t head_dim, int32_t value_dim, TileShape* shape);
   void (*forward)(const ForwardContext& context, const ForwardTask& task, float* workspace);
   // Split s of a row is `stride` partial rows after split 0, which `task.partial` counts from.
-  void (*merge_partial)(const ForwardContext& context, const ForwardTask& task, int32_t splits, int64_t stride);
+  void (*merge_partial)(const ForwardContext& context, const ForwardTask& task, int32_t splits,
+                        int64_t stride);
   // rowsum(dout * out) - dlse of queries [begin, end) of one head.
   void (*delta)(const BackwardContext& context, int32_t sequence, int32_t head, int32_t begin, int32_t end);
   void (*backward)(const BackwardContext& context, const BackwardTask& task, float* workspace);

@@ -3,6 +3,8 @@
 
 #include "backward-inl.h"
 #include "decode-inl.h"
+#include "merge-inl.h"
+#include "probs-inl.h"
 
 namespace flash_attn_cpu {
 namespace {
@@ -10,26 +12,34 @@ namespace {
 template <class Type, class Words>
 struct Kernels {
   static void shape(int32_t head_dim, int32_t value_dim, TileShape* shape) {
-    ForwardWorkspace forward;
-    BackwardWorkspace backward;
+    const int words = words_of(Words(), head_dim);
+    Carver forward{nullptr, 0}, decode{nullptr, 0}, backward{nullptr, 0};
+    carve_forward_workspace(words, value_dim, &forward);
+    carve_decode_workspace(words, value_dim, &decode);
+    carve_backward_workspace(head_dim, value_dim, &backward);
     shape->lanes = kLaneBlock;
     shape->key_block = kKeyBlock;
     shape->backward_rows = kBackwardTaskRows;
-    shape->forward_workspace = carve_forward_workspace(words_of(Words(), head_dim), value_dim, nullptr, &forward);
-    shape->backward_workspace = carve_backward_workspace(head_dim, value_dim, nullptr, &backward);
+    shape->forward_workspace = forward.used > decode.used ? forward.used : decode.used;
+    shape->backward_workspace = backward.used;
   }
   static void forward(const ForwardContext& context, const ForwardTask& task, float* workspace) {
-    const bool is_plain = context.problem->dropout.threshold == 0 && context.outputs->probs == nullptr;
+    const bool wants_probs = context.outputs->probs != nullptr;
+    const bool is_plain = context.problem->dropout.threshold == 0 && !wants_probs;
     if (is_plain && task.row_end - task.row_begin <= kDecodeRows) {
       Decode<Type, Words>::run(context, task, workspace);
-    } else {
-      Forward<Type, Words>::run(context, task, workspace);
+      return;
     }
+    LaneBlock lanes[kForwardTaskBlocks];
+    const ForwardWorkspace used = Forward<Type, Words>::run(context, task, lanes, workspace);
+    if (wants_probs) Probs<Type, Words>::run(context, task, lanes, used);
   }
-  static void merge_partial(const ForwardContext& context, const ForwardTask& task, int32_t splits, int64_t stride) {
-    Forward<Type, Words>::merge_partial(context, task, splits, stride);
+  static void merge_partial(const ForwardContext& context, const ForwardTask& task, int32_t splits,
+                            int64_t stride) {
+    merge_splits<Type, Words>(context, task, splits, stride);
   }
-  static void delta(const BackwardContext& context, int32_t sequence, int32_t head, int32_t begin, int32_t end) {
+  static void delta(const BackwardContext& context, int32_t sequence, int32_t head, int32_t begin,
+                    int32_t end) {
     Backward<Type, Words>::delta(context, sequence, head, begin, end);
   }
   static void backward(const BackwardContext& context, const BackwardTask& task, float* workspace) {

@@ -8,7 +8,8 @@
 #include <immintrin.h>
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"))), \
+                             apply_to = function)
 #else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")
 #endif
@@ -25,9 +26,10 @@
 
 namespace flash_attn_cpu {
 
-const IsaKernels kAvx512Kernels = {"avx512",
-                                 {Kernels<Float32, Fp32Words>::table(), Kernels<BFloat16, Fp32Words>::table(),
-                                  Kernels<Float16, Fp32Words>::table()}};
+const IsaKernels kAvx512Kernels = {
+    "avx512",
+    {Kernels<Float32, Fp32Words>::table(), Kernels<BFloat16, Fp32Words>::table(),
+     Kernels<Float16, Fp32Words>::table()}};
 
 }  // namespace flash_attn_cpu
 

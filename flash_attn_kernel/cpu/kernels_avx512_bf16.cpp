@@ -1,6 +1,7 @@
 // AVX-512 with BF16 dot products: Cooper Lake (2020), Zen 4 (2022), Sapphire Rapids (2023) and later.
 //
-// Only bf16 differs from the avx512 level: a word holds two numbers, so its products take half the instructions.
+// Only bf16 differs from the avx512 level: a word holds two numbers, so its products take half the
+// instructions.
 
 #if defined(__x86_64__)
 
@@ -10,7 +11,9 @@
 #include <immintrin.h>
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c"))), apply_to = function)
+#pragma clang attribute push(                                                               \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c"))), \
+    apply_to = function)
 #else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")
 #endif

@@ -11,8 +11,9 @@
 
 namespace flash_attn_cpu {
 
-const IsaKernels kGenericKernels = {"generic",
-                                    {Kernels<Float32, Fp32Words>::table(), Kernels<BFloat16, Fp32Words>::table(),
-                                     Kernels<Float16, Fp32Words>::table()}};
+const IsaKernels kGenericKernels = {
+    "generic",
+    {Kernels<Float32, Fp32Words>::table(), Kernels<BFloat16, Fp32Words>::table(),
+     Kernels<Float16, Fp32Words>::table()}};
 
 }  // namespace flash_attn_cpu

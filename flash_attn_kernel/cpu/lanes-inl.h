@@ -16,6 +16,7 @@ struct LaneBlock {
   int32_t seen_end[kLaneBlock];
   int32_t diagonal[kLaneBlock];  // the key on whose distance an ALiBi bias depends
   float slope[kLaneBlock];
+  float sink[kLaneBlock];  // log2 units; -infinity without sinks
   uint32_t query[kLaneBlock];
   uint32_t batch_head[kLaneBlock];
   const uint8_t* mask_row[kLaneBlock];  // key 0 of the lane's mask; null without a mask
@@ -26,12 +27,12 @@ struct LaneBlock {
 };
 
 FA_INLINE Visibility visibility_of(const Problem& problem, const Sequence& sequence) {
-  return flash_attn::make_visibility(sequence.query_len, sequence.key_len, problem.causal, problem.window_left,
-                                     problem.window_right);
+  return flash_attn::make_visibility(sequence.query_len, sequence.key_len, problem.causal,
+                                     problem.window_left, problem.window_right);
 }
 
-inline void describe_lanes(const Problem& problem, const Sequence& sequence, int kv_head, int first_row, int rows,
-                           LaneBlock* lanes) {
+inline void describe_lanes(const Problem& problem, const Sequence& sequence, int kv_head, int first_row,
+                           int rows, LaneBlock* lanes) {
   const Visibility visibility = visibility_of(problem, sequence);
   lanes->first_row = first_row;
   lanes->rows = rows;
@@ -39,10 +40,11 @@ inline void describe_lanes(const Problem& problem, const Sequence& sequence, int
   const int last = row_position(first_row + rows - 1, problem.group);
   lanes->seen_by_some = flash_attn::keys_seen_by_some(visibility, first, last);
   lanes->seen_by_all = flash_attn::keys_seen_by_all(visibility, first, last);
+  // Counting on from the first row: a division per lane would cost more than a tile of a short sequence.
+  int position = first;
+  int in_group = row_head(first_row, problem.group);
   for (int i = 0; i < kLaneBlock; ++i) {
-    const int row = first_row + (i < rows ? i : rows - 1);
-    const int position = row_position(row, problem.group);
-    const int head = kv_head * problem.group + row_head(row, problem.group);
+    const int head = kv_head * problem.group + in_group;
     const KeyRange seen = flash_attn::visible_keys(visibility, position);
     lanes->seen_begin[i] = seen.begin;
     lanes->seen_end[i] = seen.end;
@@ -50,12 +52,18 @@ inline void describe_lanes(const Problem& problem, const Sequence& sequence, int
     lanes->slope[i] = problem.alibi_slopes == nullptr
                           ? 0.0f
                           : problem.alibi_slopes[sequence.batch * problem.alibi_batch_stride + head];
+    lanes->sink[i] = problem.sinks == nullptr ? -kInfinity : problem.sinks[head] * kLog2E;
     lanes->query[i] = static_cast<uint32_t>(position);
     lanes->batch_head[i] = static_cast<uint32_t>(sequence.batch * problem.heads + head);
     const MaskView& mask = problem.mask;
     lanes->mask_row[i] = mask.data == nullptr ? nullptr
                                               : mask.data + sequence.batch * mask.batch + head * mask.head +
                                                     position * mask.query + sequence.first_key * mask.key;
+    if (i + 1 >= rows) continue;
+    if (++in_group == problem.group) {
+      in_group = 0;
+      ++position;
+    }
   }
 }
 
@@ -71,7 +79,8 @@ FA_INLINE BlockRange block_range(const LaneBlock& lanes, int block_begin, int bl
   if (some.begin == some.end) return BlockRange{0, 0, false};
   const int begin = (some.begin - block_begin) / 2 * 2;
   const int end = round_up(some.end - block_begin, 2);
-  const bool covered = flash_attn::covers(lanes.seen_by_all, KeyRange{block_begin + begin, block_begin + end});
+  const bool covered =
+      flash_attn::covers(lanes.seen_by_all, KeyRange{block_begin + begin, block_begin + end});
   return BlockRange{begin, end, !covered};
 }
 

@@ -17,14 +17,26 @@ using flash_attn::row_head;
 using flash_attn::row_position;
 
 constexpr int kKeyBlock = FA_KEY_BLOCK;
-constexpr int kWideVectors = 2;                           // vectors of a full lane block
-constexpr int kLaneBlock = kWideVectors * kVectorLanes;   // queries of a full lane block
+constexpr int kWideVectors = 2;                          // vectors of a full lane block
+constexpr int kLaneBlock = kWideVectors * kVectorLanes;  // queries of a full lane block
 
 FA_INLINE int words_of(Fp32Words, int elements) { return elements; }
 FA_INLINE int words_of(Bf16PairWords, int elements) { return (elements + 1) / 2; }
 
 // Scratch rows of V are padded to whole vectors, so that the loops over value dimensions have no tail.
 FA_INLINE int padded_dim(int dim) { return round_up(dim, kVectorLanes); }
+
+// Hands out a task's scratch memory, piece by piece; with a null base it only counts.
+struct Carver {
+  float* base;
+  int64_t used;
+};
+
+inline float* carve(Carver* carver, int64_t floats) {
+  float* piece = carver->base == nullptr ? nullptr : carver->base + carver->used;
+  carver->used += (floats + kVectorLanes - 1) / kVectorLanes * kVectorLanes;
+  return piece;
+}
 
 FA_INLINE void zero_words(float* p, int64_t count) { __builtin_memset(p, 0, static_cast<size_t>(count) * 4); }
 
@@ -50,7 +62,8 @@ FA_INLINE Vec load_whole_words(BFloat16, Bf16PairWords, const uint16_t* row, int
   return load(reinterpret_cast<const LooseFloat*>(row + 2 * word));
 }
 
-// The rows of a KV head's tile in one tensor: packed row r is head `first_head + r % group` of token r / group.
+// The rows of a KV head's tile in one tensor: packed row r is head `first_head + r % group` of token r /
+// group.
 template <class Type>
 struct PackedRows {
   const typename Type::Stored* base;  // token 0, first head of the group
@@ -61,7 +74,8 @@ struct PackedRows {
 
 template <class Type>
 FA_INLINE const typename Type::Stored* packed_row(const PackedRows<Type>& rows, int row) {
-  return rows.base + row_position(row, rows.group) * rows.row_stride + row_head(row, rows.group) * rows.head_stride;
+  return rows.base + row_position(row, rows.group) * rows.row_stride +
+         row_head(row, rows.group) * rows.head_stride;
 }
 
 // Rows [first, first + count) transposed to (words, lanes); lanes past `count` are zero.
@@ -97,16 +111,20 @@ struct KeyRows {
   const typename Type::Stored* base;
   int64_t row_stride;
   int64_t page_stride;
-  int page_size;         // 0: not paged
-  int first_key;         // paged: the index of key 0 in the pages
+  int page_size;  // 0: not paged
+  int first_key;  // paged: the index of key 0 in the pages
   const int32_t* pages;
 };
 
 template <class Type>
 FA_INLINE KeyRows<Type> key_rows(const Problem& problem, const Sequence& sequence, const void* data,
                                  const RowStrides& strides, int kv_head) {
-  return KeyRows<Type>{static_cast<const typename Type::Stored*>(data) + kv_head * strides.head, strides.row,
-                       strides.page, problem.page_size, sequence.first_key, sequence.pages};
+  return KeyRows<Type>{static_cast<const typename Type::Stored*>(data) + kv_head * strides.head,
+                       strides.row,
+                       strides.page,
+                       problem.page_size,
+                       sequence.first_key,
+                       sequence.pages};
 }
 
 template <class Type>
@@ -145,6 +163,27 @@ FA_INLINE void prefetch_row(const typename Type::Stored* row, int dim) {
 }
 constexpr int kPrefetchDistance = 6;
 
+// A block of keys or values where a product can read it: scratch, or the tensor itself.
+struct BlockView {
+  const float* words;
+  int64_t row;  // words from one row to the next
+};
+
+// Rows further apart than this are copied: they fall into few sets of the first-level cache.
+constexpr int64_t kNearbyBytes = 1024;
+
+// Whether rows [0, count) of a block may be used where they lie: they are words already, a pair of keys is
+// whole, and the rows are close together.
+template <class Type>
+FA_INLINE bool lies_ready(Fp32Words, const KeyRows<Type>& rows, int count, int dim) {
+  return sizeof(typename Type::Stored) == 4 && rows.page_size == 0 && count % 2 == 0 && dim % 2 == 0 &&
+         rows.row_stride * 4 <= kNearbyBytes;
+}
+FA_INLINE bool lies_ready(Bf16PairWords, const KeyRows<BFloat16>& rows, int count, int dim) {
+  return rows.page_size == 0 && count % 2 == 0 && dim % 2 == 0 && rows.row_stride % 2 == 0 &&
+         rows.row_stride * 2 <= kNearbyBytes;
+}
+
 // Keys [first, first + count) as (round_up(count, 2), words): one row per key, summed over its words.
 template <class Type, class Words>
 FA_INLINE void load_keys(const KeyRows<Type>& rows, int first, int count, int dim, float* out) {
@@ -157,7 +196,8 @@ FA_INLINE void load_keys(const KeyRows<Type>& rows, int first, int count, int di
     for (; word + kVectorLanes <= words; word += kVectorLanes) {
       store(to + word, load_words(Type(), Words(), row, dim, word));
     }
-    if (word < words) store_first(Float32(), to + word, load_words(Type(), Words(), row, dim, word), words - word);
+    if (word < words)
+      store_first(Float32(), to + word, load_words(Type(), Words(), row, dim, word), words - word);
   }
   if (count % 2 != 0) zero_words(out + static_cast<int64_t>(count) * words, words);
 }
@@ -184,7 +224,8 @@ FA_INLINE ShortVec load_first_short(const uint16_t* p, int count) {
 
 #if defined(FA_ISA_AVX512_BF16)
 // Two rows of keys become one of pairs, the even key in the low half of each word.
-FA_INLINE void load_values(Bf16PairWords, const KeyRows<BFloat16>& rows, int first, int count, int dim, float* out) {
+FA_INLINE void load_values(Bf16PairWords, const KeyRows<BFloat16>& rows, int first, int count, int dim,
+                           float* out) {
   const int padded = padded_dim(dim);
   for (int n = 0; n < count; n += 2) {
     const uint16_t* even = key_row(rows, first + n);
@@ -203,6 +244,24 @@ FA_INLINE void load_values(Bf16PairWords, const KeyRows<BFloat16>& rows, int fir
 
 #endif
 
+// The same, or the tensor's own memory where that will do.
+template <class Type, class Words>
+FA_INLINE BlockView view_keys(const KeyRows<Type>& rows, int first, int count, int dim, float* scratch) {
+  if (lies_ready(Words(), rows, count, dim)) {
+    return BlockView{reinterpret_cast<const float*>(key_row(rows, first)), rows.row_stride / Words::kPerWord};
+  }
+  load_keys<Type, Words>(rows, first, count, dim, scratch);
+  return BlockView{scratch, words_of(Words(), dim)};
+}
+template <class Type, class Words>
+FA_INLINE BlockView view_values(const KeyRows<Type>& rows, int first, int count, int dim, float* scratch) {
+  if (Words::kPerWord == 1 && lies_ready(Words(), rows, count, dim)) {
+    return BlockView{reinterpret_cast<const float*>(key_row(rows, first)), rows.row_stride};
+  }
+  load_values(Words(), rows, first, count, dim, scratch);
+  return BlockView{scratch, padded_dim(dim)};
+}
+
 // One vector of value words at dimension d of the keys whose rows begin at `rows`.
 template <class Type>
 FA_INLINE Vec load_value_words(Type type, Fp32Words, const typename Type::Stored* const* rows, int d) {
@@ -214,7 +273,8 @@ FA_INLINE Vec load_value_words(BFloat16, Bf16PairWords, const uint16_t* const* r
 }
 #endif
 template <class Type>
-FA_INLINE Vec load_value_tail(Type type, Fp32Words, const typename Type::Stored* const* rows, int d, int count) {
+FA_INLINE Vec load_value_tail(Type type, Fp32Words, const typename Type::Stored* const* rows, int d,
+                              int count) {
   return load_first(type, rows[0] + d, count);
 }
 #if defined(FA_ISA_AVX512_BF16)

@@ -1,7 +1,8 @@
-// The one matrix product of this kernel: C = A B with the elements of A broadcast and the columns of B in lanes.
+// The one matrix product of this kernel: C = A B with the elements of A broadcast and the columns of B in
+// lanes.
 //
-// All five products of attention take this form without transposing K or V, because A may be read along either
-// of its strides: K row by row for S^T = K Q^T, V column by column for O^T = V^T P^T.
+// All five products of attention take this form without transposing K or V, because A may be read along
+// either of its strides: K row by row for S^T = K Q^T, V column by column for O^T = V^T P^T.
 #pragma once
 
 #include "element-inl.h"
@@ -25,9 +26,10 @@ FA_INLINE Vec accumulate(Bf16PairWords, Vec a, Vec b, Vec c) {
 }
 #endif
 
-// A pair of bf16 numbers can look like a signalling NaN: it is moved as an integer.
+// A pair of bf16 numbers can look like a signalling NaN, so it is moved as an integer; it may lie at 2 bytes.
+typedef int32_t LooseWord __attribute__((may_alias, aligned(2)));
 FA_INLINE Vec broadcast_word(const float* p) {
-  return reinterpret_cast<Vec>(splat_int(*reinterpret_cast<const int32_t __attribute__((may_alias))*>(p)));
+  return reinterpret_cast<Vec>(splat_int(*reinterpret_cast<const LooseWord*>(p)));
 }
 
 enum class Into {
@@ -95,12 +97,18 @@ __attribute__((noinline)) void product(ProductOperands p, int rows, int steps, c
     p.c += kRows * p.c_row;
   }
   switch (rows) {
-    case 2: return product_tile<Words, kInto, 2, kVectors>(p, steps, factor);
-    case 4: return product_tile<Words, kInto, 4 < kRows ? 4 : 2, kVectors>(p, steps, factor);
-    case 6: return product_tile<Words, kInto, 6 < kRows ? 6 : 2, kVectors>(p, steps, factor);
-    case 8: return product_tile<Words, kInto, 8 < kRows ? 8 : 2, kVectors>(p, steps, factor);
-    case 10: return product_tile<Words, kInto, 10 < kRows ? 10 : 2, kVectors>(p, steps, factor);
-    default: return;
+    case 2:
+      return product_tile<Words, kInto, 2, kVectors>(p, steps, factor);
+    case 4:
+      return product_tile<Words, kInto, 4 < kRows ? 4 : 2, kVectors>(p, steps, factor);
+    case 6:
+      return product_tile<Words, kInto, 6 < kRows ? 6 : 2, kVectors>(p, steps, factor);
+    case 8:
+      return product_tile<Words, kInto, 8 < kRows ? 8 : 2, kVectors>(p, steps, factor);
+    case 10:
+      return product_tile<Words, kInto, 10 < kRows ? 10 : 2, kVectors>(p, steps, factor);
+    default:
+      return;
   }
 }
 

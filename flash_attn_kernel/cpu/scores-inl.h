@@ -29,8 +29,8 @@ FA_INLINE ScoreScale score_scale(const Problem& problem) {
 // Raw scores -> logits: cap * tanh(s / cap), then minus slope * distance from the diagonal.
 // With `cap_slope` given, also keeps the derivative of the cap, 1 - tanh^2, for the backward pass.
 template <int kVectors>
-inline void bias_scores(const Problem& problem, const ScoreScale& scale, const LaneBlock& lanes, int first_key,
-                        int begin, int end, float* scores, float* cap_slope) {
+inline void bias_scores(const Problem& problem, const ScoreScale& scale, const LaneBlock& lanes,
+                        int first_key, int begin, int end, float* scores, float* cap_slope) {
   constexpr int kStride = kVectors * kVectorLanes;
   const float cap = problem.softcap;
   for (int n = begin; n < end; ++n) {
@@ -67,7 +67,8 @@ inline void mask_range(const LaneBlock& lanes, int first_key, int begin, int end
   }
 }
 
-// Keys whose mask byte is 0 become -infinity. Keys at or past `last_key` have no byte; mask_range() hides them.
+// Keys whose mask byte is 0 become -infinity. Keys at or past `last_key` have no byte; mask_range() hides
+// them.
 template <int kVectors>
 inline void mask_bytes(const Problem& problem, const LaneBlock& lanes, int first_key, int begin, int end,
                        int last_key, float* scores) {
@@ -91,13 +92,14 @@ struct HighProductOfWords {
 // Which keys of the quad that starts at `first_key` survive: all-ones words, one row per key.
 FA_INLINE void keep_of_quad(const Dropout& dropout, const LaneBlock& lanes, int vector, int first_key,
                             IntVec (&keep)[4]) {
-  const WordVec query = reinterpret_cast<WordVec>(load_int(reinterpret_cast<const int32_t*>(lanes.query) + vector * kVectorLanes));
-  const WordVec batch_head =
-      reinterpret_cast<WordVec>(load_int(reinterpret_cast<const int32_t*>(lanes.batch_head) + vector * kVectorLanes));
-  const flash_attn::PhiloxBlock<WordVec> words = flash_attn::philox(
-      flash_attn::philox_counter(query, splat_word(static_cast<uint32_t>(first_key) / 4), batch_head,
-                                 splat_word(dropout.offset)),
-      flash_attn::PhiloxKey{dropout.seed_low, dropout.seed_high}, HighProductOfWords());
+  const WordVec query = reinterpret_cast<WordVec>(
+      load_int(reinterpret_cast<const int32_t*>(lanes.query) + vector * kVectorLanes));
+  const WordVec batch_head = reinterpret_cast<WordVec>(
+      load_int(reinterpret_cast<const int32_t*>(lanes.batch_head) + vector * kVectorLanes));
+  const flash_attn::PhiloxBlock<WordVec> words =
+      flash_attn::philox(flash_attn::philox_counter(query, splat_word(static_cast<uint32_t>(first_key) / 4),
+                                                    batch_head, splat_word(dropout.offset)),
+                         flash_attn::PhiloxKey{dropout.seed_low, dropout.seed_high}, HighProductOfWords());
   const WordVec threshold = splat_word(dropout.threshold);
   keep[0] = words.word0 >= threshold;
   keep[1] = words.word1 >= threshold;
@@ -112,7 +114,8 @@ enum class Dropped {
 
 // Applies the dropout mask to keys [begin, end) of a tile. `first_key` is a multiple of 4.
 template <int kVectors, Dropped kDropped>
-inline void drop(const Dropout& dropout, const LaneBlock& lanes, int first_key, int begin, int end, float* tile) {
+inline void drop(const Dropout& dropout, const LaneBlock& lanes, int first_key, int begin, int end,
+                 float* tile) {
   constexpr int kStride = kVectors * kVectorLanes;
   static_assert(kKeyBlock % 4 == 0, "a quad of keys must not straddle two blocks");
   for (int quad = begin / 4 * 4; quad < end; quad += 4) {

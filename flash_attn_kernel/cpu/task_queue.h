@@ -10,8 +10,8 @@
 
 namespace flash_attn_cpu {
 
-// body(task_index) for each index in [0, count). An exception of a body ends the queue and is thrown here, on the
-// calling thread: it must not unwind through the thread pool's frames.
+// body(task_index) for each index in [0, count). An exception of a body ends the queue and is thrown here, on
+// the calling thread: it must not unwind through the thread pool's frames.
 template <class Body>
 void run_tasks(int64_t count, const Threads& threads, const Body& body) {
   if (count <= 0) return;

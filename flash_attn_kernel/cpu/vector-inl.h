@@ -1,5 +1,6 @@
 // One vector of fp32 lanes through the compiler's vector extensions, and the few operations that deserve an
-// instruction of their own. Included once per ISA level, after FA_VECTOR_BYTES is set and the level is enabled.
+// instruction of their own. Included once per ISA level, after FA_VECTOR_BYTES is set and the level is
+// enabled.
 //
 // Everything is in an unnamed namespace and always inlined: nothing compiled for a wide machine may be merged
 // by the linker into code for a narrow one.
@@ -108,8 +109,8 @@ FA_INLINE float max_lanes(Vec v) {
 }
 
 // 2^x for x <= 0 (a little above 0 is fine too). Exactly 1 at 0, exactly 0 below -127, NaN stays NaN.
-// 2^x = 2^n * 2^f with n the nearest integer: adding kShift leaves n + 127, the exponent of 2^n, in the low bits.
-// The polynomials are minimax in relative error on [-1/2, 1/2] with the constant term fixed at 1:
+// 2^x = 2^n * 2^f with n the nearest integer: adding kShift leaves n + 127, the exponent of 2^n, in the low
+// bits. The polynomials are minimax in relative error on [-1/2, 1/2] with the constant term fixed at 1:
 // degree 3: 1e-4, degree 4: 3e-6, degree 5: 1e-7, degree 6: 2e-8 with the rounding of their coefficients.
 template <int kDegree>
 FA_INLINE Vec exp2_nonpositive(Vec x) {
@@ -131,19 +132,33 @@ FA_INLINE Vec exp2_nonpositive(Vec x) {
   return p * reinterpret_cast<Vec>(reinterpret_cast<WordVec>(shifted) << 23);
 }
 
-// tanh, relative error below 4e-7: a polynomial near 0, where 1 - 2 / (1 + e^2x) would cancel.
+// tanh. Near 0, where 1 - 2 / (1 + e^2x) would cancel, a minimax polynomial in x^2 (relative error 5e-9).
 FA_INLINE Vec tanh_lanes(Vec x) {
+  constexpr float kCoefficients[5] = {-0.333332777f, 0.133313313f, -0.0537300073f, 0.0206061769f,
+                                      -0.00566697726f};
   const Vec magnitude = absolute(x);
   const Vec e = exp2_nonpositive<6>(magnitude * (-2.0f * kLog2E));
   const Vec far = (1.0f - e) / (1.0f + e);
   const Vec square = x * x;
-  Vec p = splat(-5.70498872745e-3f);
-  p = multiply_add(p, square, splat(2.06390887954e-2f));
-  p = multiply_add(p, square, splat(-5.37397155531e-2f));
-  p = multiply_add(p, square, splat(1.33314422036e-1f));
-  p = multiply_add(p, square, splat(-3.33332819422e-1f));
-  const Vec near = multiply_add(p * square, x, x);
-  return select(magnitude < 0.625f, near, copy_sign(far, x));
+  Vec p = splat(kCoefficients[4]);
+  FA_UNROLL
+  for (int i = 3; i >= 0; --i) p = multiply_add(p, square, splat(kCoefficients[i]));
+  return select(magnitude < 0.625f, multiply_add(p * square, x, x), copy_sign(far, x));
+}
+
+// log(x) for normal x > 0; NaN stays NaN. x = 2^n * (1 + f) with 1 + f between sqrt(1/2) and sqrt(2), and
+// log(1 + f) = f + f^2 * polynomial (minimax, relative error 3e-8).
+FA_INLINE Vec natural_log(Vec x) {
+  constexpr float kCoefficients[8] = {-0.499999911f, 0.333339512f, -0.250017554f, 0.199620724f,
+                                      -0.165705085f, 0.149179727f, -0.143075228f, 0.0873484462f};
+  const IntVec bits = reinterpret_cast<IntVec>(x);
+  const IntVec n = (bits - 0x3F3504F3) >> 23;  // the bits of sqrt(1/2)
+  const Vec f = reinterpret_cast<Vec>(bits - (n << 23)) - 1.0f;
+  Vec p = splat(kCoefficients[7]);
+  FA_UNROLL
+  for (int i = 6; i >= 0; --i) p = multiply_add(p, f, splat(kCoefficients[i]));
+  const Vec result = multiply_add(__builtin_convertvector(n, Vec), splat(kLn2), multiply_add(p * f, f, f));
+  return select(x == x, result, x);
 }
 
 // The even and odd halves of two vectors, interleaved: one round of a perfect shuffle.
@@ -155,9 +170,7 @@ FA_INLINE Vec interleave_high(Vec a, Vec b) {
   return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
 }
 #elif FA_VECTOR_BYTES == 32
-FA_INLINE Vec interleave_low(Vec a, Vec b) {
-  return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
-}
+FA_INLINE Vec interleave_low(Vec a, Vec b) { return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
 FA_INLINE Vec interleave_high(Vec a, Vec b) {
   return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
 }

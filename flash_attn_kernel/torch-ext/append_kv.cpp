@@ -12,16 +12,19 @@ namespace {
 // Where the new tokens of each batch entry come from and go to.
 struct Append {
   int64_t batch;
-  int64_t page_size;              // 0: not paged
-  int64_t capacity;               // keys that an entry of the cache can hold
-  std::vector<int32_t> lengths;   // keys that are there already
-  std::vector<int32_t> offsets;   // packed new tokens: where each entry's begin; else empty
+  int64_t page_size;             // 0: not paged
+  int64_t capacity;              // keys that an entry of the cache can hold
+  std::vector<int32_t> lengths;  // keys that are there already
+  std::vector<int32_t> offsets;  // packed new tokens: where each entry's begin; else empty
   std::vector<int32_t> cache_rows;
 };
 
-void check_pair(const char* cache_name, const Tensor& cache, const char* name, const Tensor& rows, bool packed) {
-  require_dim(cache_name, cache, 4, "(batch, keys, kv_heads, head_dim) or (blocks, page_size, kv_heads, head_dim)");
-  require_dim(name, rows, packed ? 3 : 4, packed ? "(tokens, kv_heads, head_dim)" : "(batch, keys, kv_heads, head_dim)");
+void check_pair(const char* cache_name, const Tensor& cache, const char* name, const Tensor& rows,
+                bool packed) {
+  require_dim(cache_name, cache, 4,
+              "(batch, keys, kv_heads, head_dim) or (blocks, page_size, kv_heads, head_dim)");
+  require_dim(name, rows, packed ? 3 : 4,
+              packed ? "(tokens, kv_heads, head_dim)" : "(batch, keys, kv_heads, head_dim)");
   require_cpu(name, rows);
   require_cpu(cache_name, cache);
   require_dtype(name, rows, cache.scalar_type());
@@ -39,14 +42,16 @@ int64_t new_tokens(const Append& append, const Tensor& rows, size_t b) {
 void* cache_address(const Append& append, const Tensor& cache, const OptionalTensor& block_table, size_t b,
                     int64_t index) {
   if (append.page_size == 0) {
-    return row_address(cache, append.cache_rows.empty() ? static_cast<int64_t>(b) : append.cache_rows[b], index);
+    return row_address(cache, append.cache_rows.empty() ? static_cast<int64_t>(b) : append.cache_rows[b],
+                       index);
   }
   const auto* pages = static_cast<const int32_t*>(block_table->const_data_ptr()) +
                       static_cast<int64_t>(b) * block_table->stride(0);
   return row_address(cache, pages[index / append.page_size], index % append.page_size);
 }
 
-void append_rows(const Append& append, const Tensor& cache, const Tensor& rows, const OptionalTensor& block_table) {
+void append_rows(const Append& append, const Tensor& cache, const Tensor& rows,
+                 const OptionalTensor& block_table) {
   const int64_t heads = rows.size(rows.dim() - 2);
   const int64_t size = static_cast<int64_t>(rows.element_size());
   const int64_t bytes = rows.size(rows.dim() - 1) * size;
@@ -55,9 +60,9 @@ void append_rows(const Append& append, const Tensor& cache, const Tensor& rows, 
     const int64_t count = new_tokens(append, rows, b);
     for (int64_t i = 0; i < count; ++i) {
       auto* to = static_cast<char*>(cache_address(append, cache, block_table, b, append.lengths[b] + i));
-      const auto* from = static_cast<const char*>(append.offsets.empty()
-                                                      ? row_address(rows, static_cast<int64_t>(b), i)
-                                                      : row_address(rows, 0, append.offsets[b] + i));
+      const auto* from =
+          static_cast<const char*>(append.offsets.empty() ? row_address(rows, static_cast<int64_t>(b), i)
+                                                          : row_address(rows, 0, append.offsets[b] + i));
       for (int64_t head = 0; head < heads; ++head) {
         std::memcpy(to + head * to_stride, from + head * from_stride, static_cast<size_t>(bytes));
       }
@@ -68,8 +73,8 @@ void append_rows(const Append& append, const Tensor& cache, const Tensor& rows, 
 void check_pages(const Append& append, const Tensor& cache, const Tensor& block_table, const Tensor& rows) {
   for (size_t b = 0; b < static_cast<size_t>(append.batch); ++b) {
     const int64_t first = append.lengths[b], end = first + new_tokens(append, rows, b);
-    const auto* pages =
-        static_cast<const int32_t*>(block_table.const_data_ptr()) + static_cast<int64_t>(b) * block_table.stride(0);
+    const auto* pages = static_cast<const int32_t*>(block_table.const_data_ptr()) +
+                        static_cast<int64_t>(b) * block_table.stride(0);
     for (int64_t page = first / append.page_size; page * append.page_size < end; ++page) {
       if (pages[page] >= 0 && pages[page] < cache.size(0)) continue;
       refuse("`block_table` must name blocks between 0 and " + std::to_string(cache.size(0) - 1) + ", got " +
@@ -87,8 +92,10 @@ void flash_attn_append_kv(const Tensor& k_cache, const Tensor& v_cache, const Te
   const bool packed = cu_seqlens_k_new.has_value();
   check_pair("k_cache", k_cache, "k", k, packed);
   check_pair("v_cache", v_cache, "v", v, packed);
-  for (int64_t axis = 0; axis < 3; ++axis) require_size("v_cache", v_cache, axis, k_cache.size(axis), "the size of `k_cache`,");
-  for (int64_t axis = 0; axis < k.dim() - 1; ++axis) require_size("v", v, axis, k.size(axis), "the size of `k`,");
+  for (int64_t axis = 0; axis < 3; ++axis)
+    require_size("v_cache", v_cache, axis, k_cache.size(axis), "the size of `k_cache`,");
+  for (int64_t axis = 0; axis < k.dim() - 1; ++axis)
+    require_size("v", v, axis, k.size(axis), "the size of `k`,");
 
   Append append{};
   require_dim("cache_seqlens", cache_seqlens, 1, "(batch)");

@@ -16,9 +16,12 @@ constexpr int64_t kMaxInt32 = std::numeric_limits<int32_t>::max();
 
 Element element_of(const Tensor& q) {
   switch (q.scalar_type()) {
-    case ScalarType::Float: return Element::kFloat32;
-    case ScalarType::BFloat16: return Element::kBFloat16;
-    case ScalarType::Half: return Element::kFloat16;
+    case ScalarType::Float:
+      return Element::kFloat32;
+    case ScalarType::BFloat16:
+      return Element::kBFloat16;
+    case ScalarType::Half:
+      return Element::kFloat16;
     default:
       refuse(std::string("`q` must have dtype Float, BFloat16 or Half, got ") +
              torch::headeronly::toString(q.scalar_type()));
@@ -27,12 +30,13 @@ Element element_of(const Tensor& q) {
 
 void require_head_dim(const char* name, int64_t dim) {
   if (dim >= 1 && dim <= kMaxHeadDim) return;
-  refuse(std::string("head_dim of `") + name + "` must be at least 1 and at most " + std::to_string(kMaxHeadDim) +
-         ", got " + std::to_string(dim));
+  refuse(std::string("head_dim of `") + name + "` must be at least 1 and at most " +
+         std::to_string(kMaxHeadDim) + ", got " + std::to_string(dim));
 }
 
 void check_shapes(const AttentionInputs& in, bool packed_q, bool packed_k) {
-  require_dim("q", in.q, packed_q ? 3 : 4, packed_q ? "(tokens, heads, head_dim)" : "(batch, queries, heads, head_dim)");
+  require_dim("q", in.q, packed_q ? 3 : 4,
+              packed_q ? "(tokens, heads, head_dim)" : "(batch, queries, heads, head_dim)");
   const char* key_layout = in.block_table ? "(blocks, page_size, kv_heads, head_dim)"
                            : packed_k     ? "(tokens, kv_heads, head_dim)"
                                           : "(batch, keys, kv_heads, head_dim)";
@@ -90,19 +94,21 @@ void describe_mask(const AttentionInputs& in, const AttentionCall& call, int64_t
   const Tensor& mask = *in.attn_mask;
   require_cpu("attn_mask", mask);
   require_dtype("attn_mask", mask, ScalarType::Bool);
-  if (call.packed_q || in.cu_seqlens_k) refuse("`attn_mask` must not be combined with `cu_seqlens_q` or `cu_seqlens_k`");
+  if (call.packed_q || in.cu_seqlens_k)
+    refuse("`attn_mask` must not be combined with `cu_seqlens_q` or `cu_seqlens_k`");
   const int64_t wanted[4] = {call.batch, problem->heads, call.max_query_len, keys};
   int64_t strides[4] = {0, 0, 0, 0};
   for (int axis = 0; axis < 4; ++axis) {
     const bool fits = mask.dim() == 4 && (mask.size(axis) == wanted[axis] || mask.size(axis) == 1);
     if (!fits) {
-      refuse("`attn_mask` must have the shape (" + std::to_string(wanted[0]) + " or 1, " + std::to_string(wanted[1]) +
-             " or 1, " + std::to_string(wanted[2]) + " or 1, " + std::to_string(wanted[3]) + " or 1), got " +
-             shape_text(mask));
+      refuse("`attn_mask` must have the shape (" + std::to_string(wanted[0]) + " or 1, " +
+             std::to_string(wanted[1]) + " or 1, " + std::to_string(wanted[2]) + " or 1, " +
+             std::to_string(wanted[3]) + " or 1), got " + shape_text(mask));
     }
     strides[axis] = mask.size(axis) == 1 ? 0 : mask.stride(axis);
   }
-  problem->mask = {static_cast<const uint8_t*>(mask.const_data_ptr()), strides[0], strides[1], strides[2], strides[3]};
+  problem->mask = {static_cast<const uint8_t*>(mask.const_data_ptr()), strides[0], strides[1], strides[2],
+                   strides[3]};
 }
 
 void describe_dropout(const AttentionInputs& in, Problem* problem) {
@@ -137,7 +143,8 @@ void place_pages(const AttentionInputs& in, const std::vector<int32_t>& used, At
   const Tensor& table = *in.block_table;
   for (int64_t b = 0; b < call->batch; ++b) {
     const int32_t* pages = static_cast<const int32_t*>(table.const_data_ptr()) + b * table.stride(0);
-    const int64_t needed = (used[static_cast<size_t>(b)] + call->problem.page_size - 1) / call->problem.page_size;
+    const int64_t needed =
+        (used[static_cast<size_t>(b)] + call->problem.page_size - 1) / call->problem.page_size;
     for (int64_t i = 0; i < needed; ++i) {
       if (pages[i] >= 0 && pages[i] < in.k.size(0)) continue;
       refuse("`block_table` must name blocks between 0 and " + std::to_string(in.k.size(0) - 1) + ", got " +
@@ -155,7 +162,8 @@ void check_block_table(const AttentionInputs& in, int64_t batch) {
   require_size("block_table", table, 0, batch, "the batch size");
   require_dense_rows("block_table", table);
   if (in.cache_batch_idx) refuse("`cache_batch_idx` must not be combined with `block_table`");
-  if (!in.seqused_k && !in.cu_seqlens_k) refuse("`seqused_k` or `cu_seqlens_k` must be given with `block_table`");
+  if (!in.seqused_k && !in.cu_seqlens_k)
+    refuse("`seqused_k` or `cu_seqlens_k` must be given with `block_table`");
   if (in.k.size(1) < 1) refuse("the page size of `k` must be at least 1, got 0");
 }
 
@@ -188,7 +196,8 @@ void place_keys(const AttentionInputs& in, bool packed_k, AttentionCall* call) {
   int64_t capacity = in.k.size(packed_k ? 0 : 1);
   if (paged) capacity = in.block_table->size(1) * in.k.size(1);
   std::vector<int32_t> offsets, cache_rows, used, leftpad;
-  if (in.cu_seqlens_k) offsets = read_offsets("cu_seqlens_k", *in.cu_seqlens_k, call->batch, paged ? kMaxInt32 : capacity);
+  if (in.cu_seqlens_k)
+    offsets = read_offsets("cu_seqlens_k", *in.cu_seqlens_k, call->batch, paged ? kMaxInt32 : capacity);
   if (in.seqused_k) used = read_int32("seqused_k", *in.seqused_k, call->batch);
   if (in.leftpad_k) leftpad = read_int32("leftpad_k", *in.leftpad_k, call->batch);
   if (in.cache_batch_idx) {
@@ -208,8 +217,8 @@ void place_keys(const AttentionInputs& in, bool packed_k, AttentionCall* call) {
       length = used[b];
     }
     if (length > capacity) {
-      refuse("`cu_seqlens_k` must not give a sequence more keys than its blocks hold, " + std::to_string(capacity) +
-             ", got " + std::to_string(length));
+      refuse("`cu_seqlens_k` must not give a sequence more keys than its blocks hold, " +
+             std::to_string(capacity) + ", got " + std::to_string(length));
     }
     end[b] = narrow("the keys of a sequence", length);
     if (in.leftpad_k) require_range("leftpad_k", {leftpad[b]}, 0, length, "the keys of the sequence");
@@ -247,7 +256,8 @@ AttentionCall describe_call(const AttentionInputs& in) {
   problem.head_dim = static_cast<int32_t>(in.q.size(in.q.dim() - 1));
   problem.value_dim = static_cast<int32_t>(in.v.size(in.v.dim() - 1));
   problem.scale = static_cast<float>(in.softmax_scale);
-  if (!(in.softcap >= 0.0)) refuse("`softcap` must be 0 (none) or positive, got " + std::to_string(in.softcap));
+  if (!(in.softcap >= 0.0))
+    refuse("`softcap` must be 0 (none) or positive, got " + std::to_string(in.softcap));
   problem.softcap = static_cast<float>(in.softcap);
   problem.causal = in.causal;
   problem.window_left = in.window_left;

@@ -1,5 +1,5 @@
-// From the tensors of a call to the kernel's own description of it: a Problem and one Sequence per batch entry.
-// Everything that could lead a kernel out of bounds is refused here.
+// From the tensors of a call to the kernel's own description of it: a Problem and one Sequence per batch
+// entry. Everything that could lead a kernel out of bounds is refused here.
 #pragma once
 
 #include <vector>
@@ -49,9 +49,9 @@ struct AttentionCall {
   flash_attn_cpu::Problem problem;
   std::vector<SequencePlace> places;
   int64_t batch;
-  int64_t max_query_len;   // of dense q: its length
-  bool packed_q;           // q is (tokens, heads, dim)
-  bool every_query_used;   // no query lies outside all sequences
+  int64_t max_query_len;  // of dense q: its length
+  bool packed_q;          // q is (tokens, heads, dim)
+  bool every_query_used;  // no query lies outside all sequences
   bool every_key_used;
 };
 

@@ -14,9 +14,13 @@ using flash_attn_cpu::ForwardOutputs;
 using flash_attn_cpu::Sequence;
 using flash_attn_cpu::SequenceGradients;
 
-int64_t byte_size(const Tensor& tensor) { return tensor.numel() * static_cast<int64_t>(tensor.element_size()); }
+int64_t byte_size(const Tensor& tensor) {
+  return tensor.numel() * static_cast<int64_t>(tensor.element_size());
+}
 
-void fill_zero(const Tensor& tensor) { std::memset(tensor.data_ptr(), 0, static_cast<size_t>(byte_size(tensor))); }
+void fill_zero(const Tensor& tensor) {
+  std::memset(tensor.data_ptr(), 0, static_cast<size_t>(byte_size(tensor)));
+}
 
 std::vector<int64_t> lse_shape(const AttentionCall& call, const Tensor& q) {
   const int64_t heads = call.problem.heads;
@@ -27,7 +31,8 @@ std::vector<int64_t> lse_shape(const AttentionCall& call, const Tensor& q) {
 // The element of an LSE-shaped fp32 tensor that belongs to head 0, query 0 of a sequence.
 float* lse_address(const Tensor& lse, const SequencePlace& place) {
   const int64_t batch_stride = lse.dim() == 3 ? lse.stride(0) : 0;
-  return static_cast<float*>(lse.data_ptr()) + place.q_batch * batch_stride + place.q_token * lse.stride(lse.dim() - 1);
+  return static_cast<float*>(lse.data_ptr()) + place.q_batch * batch_stride +
+         place.q_token * lse.stride(lse.dim() - 1);
 }
 
 std::vector<Sequence> place_sequences(const AttentionCall& call, const AttentionInputs& in, const Tensor& out,
@@ -39,9 +44,9 @@ std::vector<Sequence> place_sequences(const AttentionCall& call, const Attention
     const bool paged = place.pages != nullptr;
     const int64_t key = paged ? 0 : place.k_token + place.leftpad;
     sequences.push_back({static_cast<int32_t>(b), place.query_len, place.key_len, place.leftpad, place.pages,
-                         row_address(in.q, place.q_batch, place.q_token), row_address(in.k, place.k_batch, key),
-                         row_address(in.v, place.k_batch, key), row_address(out, place.q_batch, place.q_token),
-                         lse_address(lse, place)});
+                         row_address(in.q, place.q_batch, place.q_token),
+                         row_address(in.k, place.k_batch, key), row_address(in.v, place.k_batch, key),
+                         row_address(out, place.q_batch, place.q_token), lse_address(lse, place)});
   }
   return sequences;
 }
@@ -73,7 +78,8 @@ void require_like(const char* name, const Tensor& tensor, const Tensor& q, int64
   require_cpu(name, tensor);
   require_dtype(name, tensor, q.scalar_type());
   require_dim(name, tensor, q.dim(), "of `out`");
-  for (int64_t axis = 0; axis < q.dim() - 1; ++axis) require_size(name, tensor, axis, q.size(axis), "the size of `q`,");
+  for (int64_t axis = 0; axis < q.dim() - 1; ++axis)
+    require_size(name, tensor, axis, q.size(axis), "the size of `q`,");
   require_size(name, tensor, q.dim() - 1, value_dim, "the head_dim of `v`,");
   require_dense_rows(name, tensor);
 }
@@ -94,16 +100,29 @@ std::tuple<Tensor, Tensor, Tensor> flash_attn_forward(
     const OptionalTensor& cu_seqlens_k, const OptionalTensor& seqused_q, const OptionalTensor& seqused_k,
     const OptionalTensor& leftpad_k, const OptionalTensor& block_table, const OptionalTensor& cache_batch_idx,
     const OptionalTensor& alibi_slopes, const OptionalTensor& sinks, const OptionalTensor& attn_mask,
-    const OptionalTensor& rng_state, int64_t max_seqlen_q, int64_t max_seqlen_k, double softmax_scale, bool causal,
-    int64_t window_left, int64_t window_right, double softcap, double dropout_p, bool return_probs,
-    double empty_lse) {
-  const AttentionInputs inputs{q,           k,           v,
-                               cu_seqlens_q, cu_seqlens_k, seqused_q,
-                               seqused_k,   leftpad_k,   block_table,
-                               cache_batch_idx, alibi_slopes, sinks,
-                               attn_mask,   rng_state,   softmax_scale,
-                               causal,      window_left, window_right,
-                               softcap,     dropout_p};
+    const OptionalTensor& rng_state, int64_t max_seqlen_q, int64_t max_seqlen_k, double softmax_scale,
+    bool causal, int64_t window_left, int64_t window_right, double softcap, double dropout_p,
+    bool return_probs, double empty_lse) {
+  const AttentionInputs inputs{q,
+                               k,
+                               v,
+                               cu_seqlens_q,
+                               cu_seqlens_k,
+                               seqused_q,
+                               seqused_k,
+                               leftpad_k,
+                               block_table,
+                               cache_batch_idx,
+                               alibi_slopes,
+                               sinks,
+                               attn_mask,
+                               rng_state,
+                               softmax_scale,
+                               causal,
+                               window_left,
+                               window_right,
+                               softcap,
+                               dropout_p};
   AttentionCall call = describe_call(inputs);
   call.problem.empty_lse = static_cast<float>(empty_lse);
   std::vector<int64_t> out_shape;
@@ -118,30 +137,49 @@ std::tuple<Tensor, Tensor, Tensor> flash_attn_forward(
   }
   call.problem.out = row_strides(out);
   const std::vector<Sequence> sequences = place_sequences(call, inputs, out, lse);
-  const ForwardOutputs outputs{lse.stride(lse.dim() - 2), return_probs ? probs.data_ptr() : nullptr, max_seqlen_q,
-                               max_seqlen_k};
-  flash_attn_cpu::attention_forward(call.problem, sequences.data(), static_cast<int64_t>(sequences.size()), outputs,
-                                    torch_threads());
+  const ForwardOutputs outputs{lse.stride(lse.dim() - 2), return_probs ? probs.data_ptr() : nullptr,
+                               max_seqlen_q, max_seqlen_k};
+  flash_attn_cpu::attention_forward(call.problem, sequences.data(), static_cast<int64_t>(sequences.size()),
+                                    outputs, torch_threads());
   return {out, lse, probs};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> flash_attn_backward(
     const Tensor& dout, const OptionalTensor& dlse, const Tensor& q, const Tensor& k, const Tensor& v,
-    const Tensor& out, const Tensor& lse, const OptionalTensor& cu_seqlens_q, const OptionalTensor& cu_seqlens_k,
-    const OptionalTensor& seqused_q, const OptionalTensor& seqused_k, const OptionalTensor& alibi_slopes,
-    const OptionalTensor& sinks, const OptionalTensor& attn_mask, const OptionalTensor& rng_state,
-    int64_t /*max_seqlen_q*/, int64_t /*max_seqlen_k*/, double softmax_scale, bool causal, int64_t window_left,
-    int64_t window_right, double softcap, double dropout_p, bool /*deterministic: always*/) {
+    const Tensor& out, const Tensor& lse, const OptionalTensor& cu_seqlens_q,
+    const OptionalTensor& cu_seqlens_k, const OptionalTensor& seqused_q, const OptionalTensor& seqused_k,
+    const OptionalTensor& alibi_slopes, const OptionalTensor& sinks, const OptionalTensor& attn_mask,
+    const OptionalTensor& rng_state, int64_t /*max_seqlen_q*/, int64_t /*max_seqlen_k*/, double softmax_scale,
+    bool causal, int64_t window_left, int64_t window_right, double softcap, double dropout_p,
+    bool /*deterministic: always*/) {
   const OptionalTensor none;
-  const AttentionInputs inputs{q,    k,         v,     cu_seqlens_q, cu_seqlens_k, seqused_q,     seqused_k,
-                               none, none,      none,  alibi_slopes, sinks,        attn_mask,     rng_state,
-                               softmax_scale,   causal, window_left, window_right, softcap,       dropout_p};
+  const AttentionInputs inputs{q,
+                               k,
+                               v,
+                               cu_seqlens_q,
+                               cu_seqlens_k,
+                               seqused_q,
+                               seqused_k,
+                               none,
+                               none,
+                               none,
+                               alibi_slopes,
+                               sinks,
+                               attn_mask,
+                               rng_state,
+                               softmax_scale,
+                               causal,
+                               window_left,
+                               window_right,
+                               softcap,
+                               dropout_p};
   AttentionCall call = describe_call(inputs);
   require_like("out", out, q, call.problem.value_dim);
   require_like("dout", dout, q, call.problem.value_dim);
   const std::vector<int64_t> shape = lse_shape(call, q);
   require_lse("lse", lse, shape);
-  if (lse.numel() > 0 && !lse.is_contiguous()) refuse("`lse` must be contiguous, as the forward pass returned it");
+  if (lse.numel() > 0 && !lse.is_contiguous())
+    refuse("`lse` must be contiguous, as the forward pass returned it");
   if (dlse) require_lse("dlse", *dlse, shape);
 
   const Tensor dq = empty_gradient(q, call.every_query_used);
@@ -155,13 +193,18 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> flash_attn_backward(
   const std::vector<Sequence> sequences = place_sequences(call, inputs, out, lse);
   std::vector<SequenceGradients> gradients;
   for (const SequencePlace& place : call.places) {
-    gradients.push_back({row_address(dout, place.q_batch, place.q_token), dlse ? lse_address(*dlse, place) : nullptr,
-                         lse_address(delta, place), row_address(dq, place.q_batch, place.q_token),
-                         row_address(dk, place.k_batch, place.k_token), row_address(dv, place.k_batch, place.k_token)});
+    gradients.push_back(
+        {row_address(dout, place.q_batch, place.q_token), dlse ? lse_address(*dlse, place) : nullptr,
+         lse_address(delta, place), row_address(dq, place.q_batch, place.q_token),
+         row_address(dk, place.k_batch, place.k_token), row_address(dv, place.k_batch, place.k_token)});
   }
   const int64_t last = lse.dim() - 1;
-  const BackwardStrides strides{row_strides(dout),    row_strides(dq),  row_strides(dk),
-                                row_strides(dv),      lse.stride(last - 1), dlse ? dlse->stride(last - 1) : 0,
+  const BackwardStrides strides{row_strides(dout),
+                                row_strides(dq),
+                                row_strides(dk),
+                                row_strides(dv),
+                                lse.stride(last - 1),
+                                dlse ? dlse->stride(last - 1) : 0,
                                 dlse ? dlse->stride(last) : 0};
   flash_attn_cpu::attention_backward(call.problem, sequences.data(), gradients.data(),
                                      static_cast<int64_t>(sequences.size()), strides,
@@ -183,10 +226,10 @@ std::tuple<Tensor, Tensor> flash_attn_combine(const Tensor& out_partial, const T
   const std::vector<int64_t> shape = {from.size(1), from.size(2), from.size(3)};
   const Tensor out = empty_tensor({shape[0], shape[1], shape[2], from.size(4)}, ScalarType::Float);
   const Tensor lse = empty_tensor(shape, ScalarType::Float);
-  flash_attn_cpu::attention_combine(static_cast<const float*>(from.const_data_ptr()),
-                                    static_cast<const float*>(from_lse.const_data_ptr()), from.size(0),
-                                    shape[0] * shape[1] * shape[2], from.size(4), static_cast<float*>(out.data_ptr()),
-                                    static_cast<float*>(lse.data_ptr()), torch_threads());
+  flash_attn_cpu::attention_combine(
+      static_cast<const float*>(from.const_data_ptr()), static_cast<const float*>(from_lse.const_data_ptr()),
+      from.size(0), shape[0] * shape[1] * shape[2], from.size(4), static_cast<float*>(out.data_ptr()),
+      static_cast<float*>(lse.data_ptr()), torch_threads());
   return {out, lse};
 }
 

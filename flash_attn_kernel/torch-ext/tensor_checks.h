@@ -30,7 +30,8 @@ inline void require_dim(const char* name, const Tensor& tensor, int64_t dim, con
   refuse(std::string("`") + name + "` must have the shape " + layout + ", got " + shape_text(tensor));
 }
 
-inline void require_size(const char* name, const Tensor& tensor, int64_t axis, int64_t size, const char* what) {
+inline void require_size(const char* name, const Tensor& tensor, int64_t axis, int64_t size,
+                         const char* what) {
   if (tensor.size(axis) == size) return;
   refuse(std::string("`") + name + "` must have " + what + " " + std::to_string(size) + " in dimension " +
          std::to_string(axis) + ", got the shape " + shape_text(tensor));
@@ -59,7 +60,8 @@ inline std::vector<int32_t> read_int32(const char* name, const Tensor& tensor, i
   require_cpu(name, tensor);
   require_dtype(name, tensor, ScalarType::Int);
   if (tensor.dim() != 1 || tensor.size(0) != size) {
-    refuse(std::string("`") + name + "` must have the shape (" + std::to_string(size) + "), got " + shape_text(tensor));
+    refuse(std::string("`") + name + "` must have the shape (" + std::to_string(size) + "), got " +
+           shape_text(tensor));
   }
   std::vector<int32_t> values(static_cast<size_t>(size));
   const auto* data = static_cast<const int32_t*>(tensor.const_data_ptr());
@@ -73,19 +75,22 @@ inline void require_range(const char* name, const std::vector<int32_t>& values, 
                           const char* why) {
   for (size_t i = 0; i < values.size(); ++i) {
     if (low <= values[i] && values[i] <= high) continue;
-    refuse(std::string("`") + name + "` must lie between " + std::to_string(low) + " and " + std::to_string(high) +
-           " (" + why + "), got " + std::to_string(values[i]) + " at index " + std::to_string(i));
+    refuse(std::string("`") + name + "` must lie between " + std::to_string(low) + " and " +
+           std::to_string(high) + " (" + why + "), got " + std::to_string(values[i]) + " at index " +
+           std::to_string(i));
   }
 }
 
 // Offsets of sequences in a packed tensor: start at 0 or later, never fall, never pass its end.
-inline std::vector<int32_t> read_offsets(const char* name, const Tensor& tensor, int64_t batch, int64_t tokens) {
+inline std::vector<int32_t> read_offsets(const char* name, const Tensor& tensor, int64_t batch,
+                                         int64_t tokens) {
   const std::vector<int32_t> offsets = read_int32(name, tensor, batch + 1);
   for (size_t i = 0; i < offsets.size(); ++i) {
     const int32_t before = i == 0 ? 0 : offsets[i - 1];
     if (offsets[i] < before) {
       refuse(std::string("`") + name + "` must start at 0 or later and never fall, got " +
-             std::to_string(offsets[i]) + " after " + std::to_string(before) + " at index " + std::to_string(i));
+             std::to_string(offsets[i]) + " after " + std::to_string(before) + " at index " +
+             std::to_string(i));
     }
   }
   if (offsets.back() > tokens) {

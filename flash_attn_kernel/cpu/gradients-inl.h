@@ -1,0 +1,129 @@
+// What the backward pass keeps in scratch memory, and the layouts that its products read.
+#pragma once
+
+#include "forward-inl.h"
+
+namespace flash_attn_cpu {
+namespace {
+
+// Rows whose operands (Q and dO in both layouts, and dQ) one task keeps: about 1.3 MB at head dim 128.
+constexpr int kBackwardTaskRows = 512;
+constexpr int kBackwardTaskBlocks = kBackwardTaskRows / kLaneBlock;
+
+struct BackwardWorkspace {
+  float* queries_t;    // per lane block: (words, lanes)
+  float* douts_t;      // per lane block: (words, lanes)
+  float* queries;      // (rows / per word, padded head_dim)
+  float* douts;        // (rows / per word, padded value_dim)
+  float* dqueries_t;   // per lane block: (padded head_dim, lanes)
+  float* lse;          // per row, log2 units; +infinity where P is 0
+  float* delta;        // per row
+  float* keys;         // (keys, words), to sum over dimensions
+  float* keys_padded;  // (keys / per word, padded head_dim), to sum over keys
+  float* values;       // (keys, words)
+  float* scores;       // (keys, lanes): S, then P
+  float* dscores;      // (keys, lanes): dP, then dS
+  float* dscore_rows;  // (keys, lanes / per word), where dS does not serve both ways
+  float* cap_slope;    // (keys, lanes): the derivative of the soft cap
+  float* dkeys;        // (keys, padded head_dim)
+  float* dvalues;      // (keys, padded value_dim)
+};
+
+inline BackwardWorkspace carve_backward_workspace(int head_dim, int value_dim, Carver* carver) {
+  const int64_t rows = kBackwardTaskRows, keys = kKeyBlock;
+  BackwardWorkspace w;
+  w.queries_t = carve(carver, rows * head_dim);
+  w.douts_t = carve(carver, rows * value_dim);
+  w.queries = carve(carver, rows * padded_dim(head_dim));
+  w.douts = carve(carver, rows * padded_dim(value_dim));
+  w.dqueries_t = carve(carver, rows * padded_dim(head_dim));
+  w.lse = carve(carver, rows);
+  w.delta = carve(carver, rows);
+  w.keys = carve(carver, keys * head_dim);
+  w.keys_padded = carve(carver, keys * padded_dim(head_dim));
+  w.values = carve(carver, keys * value_dim);
+  w.scores = carve(carver, keys * kLaneBlock);
+  w.dscores = carve(carver, keys * kLaneBlock);
+  w.dscore_rows = carve(carver, keys * kLaneBlock);
+  w.cap_slope = carve(carver, keys * kLaneBlock);
+  w.dkeys = carve(carver, keys * padded_dim(head_dim));
+  w.dvalues = carve(carver, keys * padded_dim(value_dim));
+  return w;
+}
+
+// Gradients of a tile as the last three products read them. P and dS sum over queries for dV and dK (a row of
+// words per key), dS sums over keys for dQ (a row of words per key or pair of keys).
+struct GradientTiles {
+  const float* p_rows;
+  const float* ds_rows;
+  int row_stride;
+  const float* ds_steps;
+};
+
+// Rows for products that sum over queries: (rows / per word, padded dim) words.
+template <class Type>
+inline void load_packed_rows(Fp32Words, const PackedRows<Type>& rows, int first, int count, int dim,
+                             float* out) {
+  const int padded = padded_dim(dim);
+  for (int i = 0; i < count; ++i) {
+    const typename Type::Stored* row = packed_row(rows, first + i);
+    for (int d = 0; d < dim; d += kVectorLanes) {
+      store(out + static_cast<int64_t>(i) * padded + d, load_first(Type(), row + d, dim - d));
+    }
+  }
+}
+
+// The tiles of P and dS, already in place, in the layouts that the products read.
+template <int kVectors>
+inline GradientTiles arrange_gradients(Fp32Words, const BackwardWorkspace& w, int, int) {
+  return GradientTiles{w.scores, w.dscores, kVectors * kVectorLanes, w.dscores};
+}
+
+#if defined(FA_ISA_AVX512_BF16)
+inline void load_packed_rows(Bf16PairWords, const PackedRows<BFloat16>& rows, int first, int count, int dim,
+                             float* out) {
+  const int padded = padded_dim(dim);
+  for (int i = 0; i < count; i += 2) {
+    const uint16_t* even = packed_row(rows, first + i);
+    const uint16_t* odd = i + 1 < count ? packed_row(rows, first + i + 1) : nullptr;
+    for (int d = 0; d < dim; d += kVectorLanes) {
+      const ShortVec high = odd ? load_first_short(odd + d, dim - d) : ShortVec{};
+      store(out + static_cast<int64_t>(i / 2) * padded + d,
+            pair_rows(load_first_short(even + d, dim - d), high));
+    }
+  }
+}
+
+// A row of bf16 is half as long as the fp32 row that it replaces, so P may be packed in place, keys
+// ascending, once both rows have been read.
+template <int kVectors>
+inline GradientTiles arrange_gradients(Bf16PairWords, const BackwardWorkspace& w, int begin, int end) {
+  constexpr int kStride = kVectors * kVectorLanes;
+  uint16_t* p_rows = reinterpret_cast<uint16_t*>(w.scores);
+  uint16_t* ds_rows = reinterpret_cast<uint16_t*>(w.dscore_rows);
+  for (int n = begin; n < end; n += 2) {
+    Vec p[2][kVectors], ds[2][kVectors];
+    FA_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      FA_UNROLL
+      for (int j = 0; j < kVectors; ++j) {
+        p[i][j] = load(w.scores + (n + i) * kStride + j * kVectorLanes);
+        ds[i][j] = load(w.dscores + (n + i) * kStride + j * kVectorLanes);
+      }
+    }
+    FA_UNROLL
+    for (int j = 0; j < kVectors; ++j) {
+      FA_UNROLL
+      for (int i = 0; i < 2; ++i) {
+        store_short(p_rows + (n + i) * kStride + j * kVectorLanes, narrow_bf16(p[i][j]));
+        store_short(ds_rows + (n + i) * kStride + j * kVectorLanes, narrow_bf16(ds[i][j]));
+      }
+      store(w.dscores + n / 2 * kStride + j * kVectorLanes, pair_rounded(ds[0][j], ds[1][j]));
+    }
+  }
+  return GradientTiles{w.scores, w.dscore_rows, kStride / 2, w.dscores};
+}
+#endif
+
+}  // namespace
+}  // namespace flash_attn_cpu
