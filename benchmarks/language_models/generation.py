@@ -18,7 +18,7 @@ from language_models.models import (
     make_prompts,
     make_turns,
 )
-from language_models.turns import Turn, paired_ratio, time_in_turns
+from language_models.turns import Turn, paired_ratio, time_in_turns, uses_cpu_time
 
 
 def measure_generation(options: argparse.Namespace) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def measure_generation(options: argparse.Namespace) -> dict[str, Any]:
         for tokens in options.tokens
         for batch in options.batches
     ]
-    title = torch.cuda.get_device_name() if options.device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    title = torch.cuda.get_device_name() if options.device == "cuda" else f"CPU, threads: {torch.get_num_threads()}"
     _print_head(title, describe_model(model), options)
     _print_cells(cells, implementations, options.device)
     _print_legend(implementations, options.device)
@@ -80,7 +80,8 @@ def _print_head(title: str, model: str, options: argparse.Namespace) -> None:
     print(f"Token budgets: {options.tokens}")
     print(f"Batch sizes: {options.batches}")
     print(f"Prompts of {options.prompt} tokens{padding}")
-    print(f"turns in random order, min_run_time={options.min_time}s, at least {options.turns}", end="")
+    clock = "CPU time" if uses_cpu_time() else "wall time"
+    print(f"{clock}, turns in random order, min_run_time={options.min_time}s, at least {options.turns}", end="")
     print(f" | mem_repeats={options.mem_repeats}\n")
 
 

@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from importlib.util import find_spec
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -95,9 +96,8 @@ def _measure_trl(
     from trl import SFTConfig, SFTTrainer  # noqa: PLC0415 - mostly absent
 
     words = {f"w{number}": number for number in range(model.config.vocab_size)}
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(WordLevel(words, unk_token="w1")), pad_token="w0", eos_token="w2", unk_token="w1"
-    )
+    special = {"pad_token": "w0", "eos_token": "w2", "unk_token": "w1"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(words, "w1")), **special)
     kept = batch["attention_mask"].bool()
     samples = [row[mask].tolist() for row, mask in zip(batch["input_ids"], kept, strict=True)] * _STEPS
     rows = []
@@ -133,7 +133,7 @@ def _measure_trl(
             )
             peak = measure_peak(trainer.train, options.device)
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-        seconds = [after - before for before, after in zip(ends[1:], ends[2:], strict=False)]
+        seconds = [after - before for before, after in pairwise(ends[1:])]
         rows.append(_make_row(each.label, seconds, batch, peak, losses[0]))
     return rows
 
