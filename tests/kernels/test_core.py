@@ -1,0 +1,54 @@
+"""The C++ below the operators, compiled alone: the shared algebra, and the vector layer of each instruction set."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CORE = ROOT / "flash_attn_kernel" / "core"
+SOURCES = ROOT / "tests" / "cpp"
+LACKS_LEVEL = 77
+IS_X86 = platform.machine() in {"x86_64", "AMD64"}
+LEVELS = ("GENERIC", "AVX2", "AVX512", "AVX512_BF16") if IS_X86 else ("GENERIC", "NEON")
+COMPILER = shutil.which("g++") or shutil.which("c++") or "c++"
+
+
+def _compile(source: Path, program: Path, *flags: str) -> None:
+    command = [COMPILER, "-std=c++17", "-Wall", "-Wextra", "-Werror", *flags, str(source), "-o", str(program)]
+    compiled = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert compiled.returncode == 0, compiled.stderr
+
+
+def _run(program: Path) -> int:
+    finished = subprocess.run([program], check=False, capture_output=True, text=True)
+    assert finished.returncode in {0, LACKS_LEVEL}, finished.stdout
+    return finished.returncode
+
+
+@pytest.mark.compile
+def test_algebra_agrees_with_its_definition(tmp_path: Path) -> None:
+    _compile(SOURCES / "core_test.cpp", tmp_path / "core_test", "-O1")
+    assert _run(tmp_path / "core_test") == 0
+
+
+@pytest.mark.parametrize("header", sorted(CORE.glob("*.h")), ids=lambda path: path.name)
+def test_header_needs_no_standard_library(header: Path, tmp_path: Path) -> None:
+    """Metal and other device languages have neither its headers nor anything after C++14."""
+    unit = tmp_path / "unit.cpp"
+    unit.write_text(f'#include "{header}"\n', encoding="utf-8")
+    flags = ["-std=c++14", "-nostdinc", "-nostdinc++", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"]
+    compiled = subprocess.run([COMPILER, *flags, str(unit)], check=False, capture_output=True, text=True)
+    assert compiled.returncode == 0, compiled.stderr
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("level", LEVELS)
+def test_vector_layer(level: str, tmp_path: Path) -> None:
+    _compile(SOURCES / "vector_test.cpp", tmp_path / "vector_test", "-O2", f"-DFA_TEST_{level}")
+    if _run(tmp_path / "vector_test") == LACKS_LEVEL:
+        pytest.skip(f"this machine has no {level}")
