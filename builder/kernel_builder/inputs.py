@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,13 +18,19 @@ _HEADER_SUFFIXES = frozenset({
 })  # fmt: skip
 _OUTPUT_DIRECTORIES = frozenset({PurePosixPath("build"), PurePosixPath("result")})
 _BLOCK = 1 << 20
+_NAMING = re.compile(rb"EXTENSION_NAME|registration\.h")
+_LONGEST_NAMING = 32
 
 
 @dataclass(frozen=True, slots=True)
 class BuildInputs:
-    """Every file that decides what is built: path relative to the project -> sha256 of its bytes, sorted."""
+    """Every file that decides what is built: path relative to the project -> sha256 of its bytes, sorted.
+
+    naming: those whose text may use the unique id, through its macro or through `registration.h`.
+    """
 
     files: dict[PurePosixPath, str]
+    naming: frozenset[PurePosixPath] = frozenset()
 
     @property
     def digest(self) -> str:
@@ -38,6 +45,15 @@ class BuildInputs:
             for path, content in self.files.items()
             if path in wanted or (path.suffix in _HEADER_SUFFIXES and _is_below(path, component.include))
         )
+
+    def list_unnamed(self, spec: BuildSpec) -> tuple[PurePosixPath, ...]:
+        """The sources that do without the unique id, which changes whenever anything does.
+
+        None where a header uses it, for nobody knows who includes that.
+        """
+        if any(path.suffix in _HEADER_SUFFIXES for path in self.naming):
+            return ()
+        return tuple(sorted(_list_sources(spec) - self.naming))
 
 
 def _is_below(path: PurePosixPath, directories: Iterable[PurePosixPath]) -> bool:
@@ -54,14 +70,17 @@ def probe_inputs(spec: BuildSpec) -> BuildInputs:
     root = spec.root.resolve()
     problems: list[Problem] = []
     files: dict[PurePosixPath, str] = {}
+    naming: set[PurePosixPath] = set()
     for path in sorted(_list_inputs(spec, root)):
         try:
-            files[path] = _digest_content(_check_inside(root, path))
+            files[path], names = _read_content(_check_inside(root, path))
+            if names:
+                naming.add(path)
         except _UnusableFileError as error:
             problems.append(Problem(str(error)))
     if problems:
         raise BadInputError(problems)
-    return BuildInputs(files)
+    return BuildInputs(files, frozenset(naming))
 
 
 def list_package_files(spec: BuildSpec, kernel_name: str) -> dict[PurePosixPath, PurePosixPath]:
@@ -81,13 +100,18 @@ class _UnusableFileError(Exception):
     """Why one file cannot be an input."""
 
 
+def _list_compiled_parts(spec: BuildSpec) -> list[Component | TorchFramework | TvmFfiFramework]:
+    parts = (spec.framework, *spec.components)
+    return [part for part in parts if isinstance(part, Component | TorchFramework | TvmFfiFramework)]
+
+
+def _list_sources(spec: BuildSpec) -> set[PurePosixPath]:
+    return {path for part in _list_compiled_parts(spec) for path in part.src}
+
+
 def _list_inputs(spec: BuildSpec, root: Path) -> set[PurePosixPath]:
-    listed = {PurePosixPath("build.toml")}
-    include: set[PurePosixPath] = set()
-    for part in (spec.framework, *spec.components):
-        if isinstance(part, Component | TorchFramework | TvmFfiFramework):
-            listed.update(part.src)
-            include.update(part.include)
+    listed = {PurePosixPath("build.toml"), *_list_sources(spec)}
+    include = {directory for part in _list_compiled_parts(spec) for directory in part.include}
     beside = {path.parent for path in listed}
     found = set(listed)
     for directory in include:
@@ -154,15 +178,20 @@ def _check_inside(root: Path, path: PurePosixPath) -> Path:
     return real
 
 
-def _digest_content(path: Path) -> str:
+def _read_content(path: Path) -> tuple[str, bool]:
+    """The sha256 of a file, and whether its text may use the unique id."""
     digest = hashlib.sha256()
+    names = False
+    tail = b""
     try:
         with path.open("rb") as stream:
             while block := stream.read(_BLOCK):
                 digest.update(block)
+                names = names or _NAMING.search(tail + block) is not None
+                tail = block[-_LONGEST_NAMING:]
     except OSError as error:
         raise _UnusableFileError(f"cannot read `{path}`: {error.strerror}") from error
-    return digest.hexdigest()
+    return digest.hexdigest(), names
 
 
 def _digest_files(files: Iterable[tuple[PurePosixPath, str]]) -> str:

@@ -145,6 +145,7 @@ def build_project(
                 workspace=workspace,
                 listener=listener,
                 jobs=jobs,
+                unnamed=planned.inputs.list_unnamed(planned.spec) if backend is Backend.CPU else (),
             )
         source = probe_source(planned.spec.root, planned.inputs.files)
         with open_staging(output, listener) as staging:

@@ -110,7 +110,7 @@ def test_a_failed_build_leaves_the_older_artifact(
     assert load_kernel(project, "kernel.relu(torch.tensor([-1.0])).tolist()") == [0.0]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_build_that_is_killed_while_it_compiles_leaves_no_artifact(
     copy_project: CopyProject, run_builder: Build, load_kernel: LoadKernel, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -75,10 +75,7 @@ def test_the_work_directory_is_a_marked_cache(built_project: BuiltProject) -> No
     assert "ninja" not in {path.name for path in (work.parent / "build").iterdir()}
 
 
-def test_a_second_build_compiles_nothing(
-    built_project: BuiltProject, copy_project: CopyProject, run_builder: Build, tmp_path: Path
-) -> None:
-    del copy_project
+def test_a_second_build_compiles_nothing(built_project: BuiltProject, run_builder: Build, tmp_path: Path) -> None:
     project = built_project("relu-stable")
     before = list_files(project / "build")
     again = run_builder("build", "--json", project, "--output", tmp_path / "again")
@@ -91,12 +88,34 @@ def test_a_changed_source_is_compiled_alone(copy_project: CopyProject, run_build
     project = copy_project("relu-stable", tmp_path)
     assert run_builder("build", project).returncode == 0
     old = json.loads((only_artifact(project) / "metadata.json").read_text(encoding="utf-8"))
-    with (project / "relu_cpu/relu.cpp").open("a", encoding="utf-8") as source:
+    with (project / "torch-ext/torch_binding.cpp").open("a", encoding="utf-8") as source:
         source.write("// changed\n")
     result = run_builder("build", "--json", project)
     assert result.returncode == 0, result.stderr
     new = json.loads((only_artifact(project) / "metadata.json").read_text(encoding="utf-8"))
     assert new["id"] != old["id"], "other content must not register ops under the same name"
+    names = {timing["name"] for timing in json.loads(result.stdout)["backends"][0]["timings"]}
+    assert names == {"torch-ext/torch_binding.cpp", f"{new['id']}.abi3.so"}
+    assert not list((project / ".kernel-builder/cpu/build").glob(f"{old['id']}*"))
+
+
+def test_a_source_that_uses_its_name_unseen_does_not_compile(
+    copy_project: CopyProject, run_builder: Build, tmp_path: Path
+) -> None:
+    """Compiled without the name it would register its ops under the macro's own."""
+    project = copy_project("relu-stable", tmp_path)
+    (project / "unlisted").mkdir()
+    (project / "unlisted/name.h").write_text("#define NAMED(macro) macro(TORCH_EXTENSION_NAME)\n", encoding="utf-8")
+    source = project / "relu_cpu/relu.cpp"
+    source.write_text(f'#include "../unlisted/name.h"\n{source.read_text(encoding="utf-8")}', encoding="utf-8")
+    result = run_builder("build", project)
+    assert result.returncode == 5
+    assert "list it in `src` of the component" in result.stderr
+    text = (project / "build.toml").read_text(encoding="utf-8")
+    listed = text.replace('["relu_cpu/relu.cpp"]', '["relu_cpu/relu.cpp", "unlisted/name.h"]')
+    (project / "build.toml").write_text(listed, encoding="utf-8")
+    result = run_builder("build", project)
+    assert result.returncode == 0, result.stderr
 
 
 def test_the_same_sources_give_the_same_bytes_anywhere(
@@ -118,7 +137,7 @@ def test_a_project_that_cannot_be_written_builds_elsewhere(
     for path in (project, *(path for path in project.rglob("*") if path.is_dir())):
         path.chmod(0o555)
     output, work = tmp_path / "output", tmp_path / "work"
-    result = run_builder("build", project, "--output", output, "--work-dir", work)
+    result = run_builder("build", project, "--backend", "cpu", "--output", output, "--work-dir", work)
     assert result.returncode == 0, result.stderr
     assert list_files(project) == before
     assert load_kernel(output, f"kernel.relu({SAMPLE}).tolist()") == [0.0, 0.5]
@@ -152,7 +171,7 @@ def test_a_link_inside_the_package_is_shipped_as_its_file(
     shutil.copy(package / "layers" / "__init__.py", project / "real.py")
     (package / "layers" / "__init__.py").unlink()
     (package / "layers" / "__init__.py").symlink_to("../../../real.py")
-    result = run_builder("build", project)
+    result = run_builder("build", project, "--backend", "cpu")
     assert result.returncode == 0, result.stderr
     shipped = project / "build" / "torch-cpu" / "layers" / "__init__.py"
     assert not shipped.is_symlink()

@@ -154,3 +154,25 @@ def test_all_problems_come_together(project: Path) -> None:
     with pytest.raises(BadInputError) as raised:
         probe_inputs(spec)
     assert len(raised.value.problems) == 2
+
+
+def list_unnamed(project: Path) -> set[str]:
+    spec = load_spec(project).spec
+    return {str(path) for path in probe_inputs(spec).list_unnamed(spec)}
+
+
+def test_sources_that_do_without_the_unique_id_are_known(project: Path) -> None:
+    others = {"relu_cpu/clamp.h", "relu_cpu/relu.cpp", "relu_cpu/shift.cpp", "relu_cpu/shift.h"}
+    assert list_unnamed(project) == {*others, "torch-ext/torch_binding.h"}
+    with (project / "relu_cpu/shift.cpp").open("a", encoding="utf-8") as source:
+        source.write(" " * ((1 << 20) - 200) + "// TORCH_EXTENSION_NAME, across two blocks\n")
+    assert "relu_cpu/shift.cpp" not in list_unnamed(project)
+
+
+def test_a_header_that_uses_the_unique_id_may_be_included_by_all(project: Path) -> None:
+    (project / "relu_cpu/shift.h").write_text('#include "registration.h"\n', encoding="utf-8")
+    assert list_unnamed(project) == set()
+
+
+def test_python_alone_has_no_such_sources(tmp_path: Path) -> None:
+    assert list_unnamed(Path(shutil.copytree(FIXTURES / "relu-noarch", tmp_path / "noarch"))) == set()

@@ -27,6 +27,8 @@ _HINTS = (
      "the compiler ran out of memory: build with fewer `--jobs`"),
     (re.compile(r"Python\.h: No such file"),
      "the headers of Python are missing: `kernel-builder doctor` says how to get them"),
+    (re.compile(r"attempt to use poisoned [^A-Z]*T[A-Z_]*EXTENSION_NAME"),
+     "a header uses the name of the extension: list it in `src` of the component, so that the builder knows"),
     (re.compile(r"fatal error: [^:]+: No such file or directory"),
      "add the directory of the header to `include` of the component that needs it"),
     (re.compile(r"is not able to compile a simple test program|CMAKE_CXX_COMPILER.*(?:broken|not found)"),

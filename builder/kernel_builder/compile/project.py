@@ -80,6 +80,7 @@ def compile_project(
         env = _make_environment(toolchain, _count_jobs(jobs))
         runner = _Runner(env, log, workspace.lock, tell)
         wheel = _build_wheel(plan, backend, workspace, runner, _make_settings(plan, toolchain, build_dir, unnamed))
+    _drop_old_libraries(build_dir, plan)
     tree = workspace.tree_dir(backend)
     unpack_wheel(wheel, tree)
     return CompiledTree(
@@ -262,6 +263,14 @@ def _drop_other_builds(build_dir: Path, plan: BuildPlan, toolchain: Toolchain) -
             shutil.rmtree(build_dir)
         build_dir.mkdir(parents=True)
         mark.write_text(fingerprint, encoding="ascii")
+
+
+def _drop_old_libraries(build_dir: Path, plan: BuildPlan) -> None:
+    """Remove the libraries of earlier sources: each has an id of its own, and nobody will link them again."""
+    ids = {variant.unique_id for variant in plan.variants}
+    for path in build_dir.iterdir() if build_dir.is_dir() else ():
+        if path.name.startswith("_") and path.is_file() and path.name.partition(".")[0] not in ids:
+            path.unlink()
 
 
 def _list_sources(plan: BuildPlan) -> list[PurePosixPath]:

@@ -49,8 +49,16 @@ def list_components(spec: BuildSpec, variants: tuple[VariantPlan, ...]) -> list[
         if _is_shared(component, variants):
             entries.append(_component_values(component, f"shared.{component.name}", ids))
         else:
-            entries.extend(_component_values(component, f"{each}.{component.name}", (each,)) for each in ids)
+            entries.extend(
+                _component_values(component, _own_target(variant, component.name), (variant.unique_id,))
+                for variant in variants
+            )
     return entries
+
+
+def _own_target(variant: VariantPlan, name: str) -> str:
+    """The target of one kernel's own objects. It outlives a change of the sources, which the unique id does not."""
+    return f"kernel.{variant.kernel_name}.{name}"
 
 
 def _is_shared(component: Component, variants: tuple[VariantPlan, ...]) -> bool:
@@ -71,7 +79,7 @@ def _list_bindings(spec: BuildSpec, variants: tuple[VariantPlan, ...]) -> Iterat
         return
     for variant in variants:
         yield {
-            "target": f"{variant.unique_id}.{_binding_name(variant)}",
+            "target": _own_target(variant, _binding_name(variant)),
             "variants": (variant.unique_id,),
             "sources": framework.src,
             "include": framework.include,

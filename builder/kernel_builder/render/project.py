@@ -100,6 +100,7 @@ def _render_compiled(plan: BuildPlan, backend: Backend, variants: tuple[VariantP
     return {
         "CMakeLists.txt": render_template("CMakeLists.txt.j2", **values),
         "include/registration.h": read_template("include/registration.h"),
+        "nameless/nameless.h": read_template("nameless/nameless.h"),
         **_copy_modules(backend, is_tvm_ffi=tvm_ffi is not None, with_libraries=bool(values["libraries"])),
         **{f"compat/{source}": read_template(f"compat/{source}") for source in _COMPAT},
     }
@@ -127,6 +128,7 @@ def _variant_values(spec: BuildSpec, variant: VariantPlan) -> dict[str, Any]:
         "kernel_name": variant.kernel_name,
         "name": str(variant.variant),
         "framework": _framework(variant),
+        "name_macro": "TVM_FFI_EXTENSION_NAME" if _framework(variant) == "tvm-ffi" else "TORCH_EXTENSION_NAME",
         "defines": _abi_defines(variant),
         "packages": [spec.extension_dir / name for name in names],
     }
@@ -150,13 +152,12 @@ def _abi_defines(variant: VariantPlan) -> tuple[str, ...]:
         return ()
     match variant.variant.abi:
         case TorchAbi(cxx11=cxx11):
-            strings = () if cxx11 is None else (f"_GLIBCXX_USE_CXX11_ABI={int(cxx11)}",)
-            return (f"TORCH_EXTENSION_NAME={variant.unique_id}", *strings)
+            return () if cxx11 is None else (f"_GLIBCXX_USE_CXX11_ABI={int(cxx11)}",)
         case TorchStableAbi(version=version):
             target = (version.major << 56) | (version.minor << 48)
-            return (f"TORCH_EXTENSION_NAME={variant.unique_id}", f"TORCH_TARGET_VERSION=0x{target:016x}")
+            return (f"TORCH_TARGET_VERSION=0x{target:016x}",)
         case TvmFfiAbi():
-            return (f"TVM_FFI_EXTENSION_NAME={variant.unique_id}",)
+            return ()
 
 
 def _package_patterns(spec: BuildSpec) -> tuple[str, ...]:

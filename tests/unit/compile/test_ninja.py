@@ -53,7 +53,13 @@ def test_flags_are_those_of_the_variant_and_name_no_place(tmp_path: Path) -> Non
         words = ["/usr/bin/c++", *flags, "-o", f"{source}.o", "-c", f"/project/{source}"]
         return {"file": f"/project/{source}", "command": " ".join(words), "directory": str(tmp_path)}
 
-    places = ("-I/project/include", "-isystem /usr/torch/include", "-ffile-prefix-map=/project=.", "-MD -MF x.d")
+    places = (
+        "-I/project/include",
+        "-include/project/nameless.h",
+        "-isystem /usr/torch/include",
+        "-ffile-prefix-map=/project=.",
+        "-MD -MF x.d",
+    )
     commands = [
         command("binding.cpp", "-DTORCH_EXTENSION_NAME=_a_cpu_1", "-O3", *places),
         command("other.cpp", "-DTORCH_EXTENSION_NAME=_b_cpu_2", "-Ofast"),
