@@ -192,14 +192,19 @@ def _make_library(scratch: Path, artifacts: Sequence[Artifact]) -> Path:
 
 
 def _map_repositories(artifacts: Sequence[Artifact], repo_ids: Mapping[str, str]) -> dict[str, str]:
-    entries = [
-        f"{repo_ids[artifact.metadata.name]}={artifact.path.absolute()}"
-        for artifact in artifacts
-        if artifact.metadata.name in repo_ids
-    ]
-    inherited = os.environ.get("LOCAL_KERNELS", "")
-    joined = ":".join([*entries, *([inherited] if inherited else [])])
-    return {"LOCAL_KERNELS": joined} if joined else {}
+    """The variable for the loader. The artifacts under test stand last, where they win over the user's own entries."""
+    mapped = [artifact for artifact in artifacts if artifact.metadata.name in repo_ids]
+    for artifact in mapped:
+        if ":" in str(artifact.path.absolute()):
+            raise BadInputError(
+                Problem(
+                    f"`LOCAL_KERNELS` cannot name `{artifact.path.absolute()}`: the loader splits it at colons",
+                    hint="build to another place with `--output`",
+                )
+            )
+    inherited = [entry for entry in os.environ.get("LOCAL_KERNELS", "").split(":") if entry]
+    entries = [f"{repo_ids[artifact.metadata.name]}={artifact.path.absolute()}" for artifact in mapped]
+    return {"LOCAL_KERNELS": ":".join([*inherited, *entries])} if inherited or entries else {}
 
 
 def _choose_configuration(project: Path, scratch: Path) -> list[str]:

@@ -19,7 +19,9 @@ from kernel_builder.testing import (
     check_places,
     digest_artifact,
     record_outcome,
+    run_suite,
 )
+from kernel_builder.variant import parse_variant
 
 
 @pytest.fixture
@@ -114,3 +116,11 @@ def test_places_without_tests(tmp_path: Path) -> None:
     check_places(tmp_path, [Path("tests")])
     with pytest.raises(BadInputError, match="there is no `more` in"):
         check_places(tmp_path, [Path("tests"), Path("more")])
+
+
+def test_a_path_that_the_loader_cannot_be_told_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    place = tmp_path / "a:b" / "torch-cpu"
+    artifact = Artifact(place, parse_variant("torch-cpu"), Metadata("relu", "_relu", 1, "x", Backend.CPU))
+    with pytest.raises(BadInputError, match="splits it at colons"):
+        run_suite(tmp_path, [artifact], tests=[Path("tests")], repo_ids={"relu": "org/relu"})
