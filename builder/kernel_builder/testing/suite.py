@@ -169,7 +169,7 @@ def _raise_for(place: Path, error: str) -> NoReturn:
         raise NothingSelectedError(
             Problem(
                 f"the `kernels` loader takes none of the variants in `{place}` here: {', '.join(present)}",
-                hint="`kernel-builder build` makes those for this machine",
+                hint="build for this machine, or test on one with such a device",
             )
         )
     raise TestsFailedError(Problem(f"the kernel in `{place}` does not load: {error}"))
