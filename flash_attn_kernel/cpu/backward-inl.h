@@ -101,10 +101,10 @@ struct Backward {
     if (scale.has_pass) {
       bias_scores<kVectors>(problem, scale, lanes, first_key, range.begin, range.end, w.scores, w.cap_slope);
     }
-    if (problem.mask.data != nullptr) {
+    if (range.needs_bytes) {
       mask_bytes<kVectors>(problem, lanes, first_key, range.begin, range.end, last_key, w.scores);
     }
-    if (range.needs_mask) mask_range<kVectors>(lanes, first_key, range.begin, range.end, w.scores);
+    if (range.needs_range) mask_range<kVectors>(lanes, first_key, range.begin, range.end, w.scores);
     // dP = dO V^T
     product<Words, Into::kStore, kVectors>(
         ProductOperands{w.values + first * value_words, value_words, 1,
@@ -232,7 +232,7 @@ struct Backward {
         load_values(Words(), key_source, n0, count, problem.head_dim, w.keys_padded);
         load_keys<Type, Words>(value_source, n0, count, problem.value_dim, w.values);
         for (int b = 0; b < blocks; ++b) {
-          const BlockRange range = block_range(lanes[b], n0, n0 + count);
+          const BlockRange range = block_range(problem, lanes[b], n0, n0 + count);
           if (range.begin == range.end) continue;
           if (lanes[b].rows > kVectorLanes) {
             differentiate_block<kWideVectors>(problem, scale, lanes[b], n0, sequence.key_len, range, w,

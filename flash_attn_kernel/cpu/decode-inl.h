@@ -87,8 +87,8 @@ struct Decode {
   // 4 mask, after soft cap and ALiBi.
   template <int kRows>
   static void mask_scores(const Problem& problem, const ScoreScale& scale, const LaneBlock& lanes,
-                          int first_row, const ScoreLanes<kRows>& s, int first_key, int vectors, int last_key,
-                          float* scores) {
+                          int first_row, const ScoreLanes<kRows>& s, bool needs_bytes, int first_key,
+                          int vectors, int last_key, float* scores) {
     constexpr int kKeys = kVectorLanes / kRows;
     for (int t = 0; t < vectors; ++t) {
       const IntVec key = s.key + (first_key + t * kKeys);
@@ -101,7 +101,7 @@ struct Decode {
         }
       }
       x = select((key >= s.seen_begin) & (key < s.seen_end), x, splat(-kInfinity));
-      if (problem.mask.data != nullptr) {
+      if (needs_bytes) {
         for (int lane = 0; lane < kVectorLanes; ++lane) {
           const int64_t at = first_key + t * kKeys + lane % kKeys;
           const uint8_t* row = lanes.mask_row[first_row + lane / kKeys];
@@ -166,7 +166,7 @@ struct Decode {
   // Steps 3 to 7 for kRows rows and one block of keys.
   template <int kRows>
   static void attend(const Problem& problem, const ScoreScale& scale, const LaneBlock& lanes, int first_row,
-                     int first_key, int count, const Stored* const* key_rows_,
+                     bool needs_bytes, int first_key, int count, const Stored* const* key_rows_,
                      const Stored* const* value_rows, const DecodeWorkspace& w, float* row_max,
                      float* row_sum) {
     constexpr int kKeys = kVectorLanes / kRows;
@@ -177,10 +177,12 @@ struct Decode {
     // 3 S = Q K^T, 4 mask
     scores_of_keys<kRows>(key_rows_, vectors, problem.head_dim,
                           w.queries + first_row * padded_dim(words_of(Words(), problem.head_dim)), w.scores);
-    const bool is_plain = !scale.has_pass && problem.mask.data == nullptr && count == kDecodeKeys &&
+    const bool is_plain = !scale.has_pass && !needs_bytes && count == kDecodeKeys &&
                           flash_attn::covers(lanes.seen_by_all, KeyRange{first_key, last_key});
-    if (!is_plain)
-      mask_scores<kRows>(problem, scale, lanes, first_row, s, first_key, vectors, last_key, w.scores);
+    if (!is_plain) {
+      mask_scores<kRows>(problem, scale, lanes, first_row, s, needs_bytes, first_key, vectors, last_key,
+                         w.scores);
+    }
 
     // 5 softmax: new max, P, sum
     Vec maxima = splat(-kInfinity);
@@ -248,19 +250,24 @@ struct Decode {
     const KeyRange seen = flash_attn::intersect(lanes.seen_by_some, KeyRange{task.key_begin, task.key_end});
     for (int n0 = seen.begin; n0 < seen.end; n0 += kDecodeKeys) {
       const int count = seen.end - n0 < kDecodeKeys ? seen.end - n0 : kDecodeKeys;
+      const BlockRange range = block_range(problem, lanes, n0, n0 + count);
+      if (range.begin == range.end) continue;  // the boolean mask hides all of it
       // 2 load K (and 7 load V): only their addresses
       const int known = seen.end - n0 < kDecodeKeys + kKeysAhead ? seen.end - n0 : kDecodeKeys + kKeysAhead;
       row_pointers(key_source, n0, known, kDecodeKeys + kKeysAhead, keys);
       row_pointers(value_source, n0, known, kDecodeKeys + kKeysAhead, values);
       for (int r = 0; r < rows;) {
         if (rows - r > 2) {
-          attend<4>(problem, scale, lanes, r, n0, count, keys, values, w, row_max + r, row_sum + r);
+          attend<4>(problem, scale, lanes, r, range.needs_bytes, n0, count, keys, values, w, row_max + r,
+                    row_sum + r);
           r += 4;
         } else if (rows - r == 2) {
-          attend<2>(problem, scale, lanes, r, n0, count, keys, values, w, row_max + r, row_sum + r);
+          attend<2>(problem, scale, lanes, r, range.needs_bytes, n0, count, keys, values, w, row_max + r,
+                    row_sum + r);
           r += 2;
         } else {
-          attend<1>(problem, scale, lanes, r, n0, count, keys, values, w, row_max + r, row_sum + r);
+          attend<1>(problem, scale, lanes, r, range.needs_bytes, n0, count, keys, values, w, row_max + r,
+                    row_sum + r);
           r += 1;
         }
       }
@@ -281,8 +288,9 @@ struct Decode {
         store(w.queries + r * padded + word, load_words(Type(), Words(), row, problem.head_dim, word));
       }
     }
-    if (scale.query != 1.0f)
+    if (scale.query != 1.0f) {
       Forward<Type, Words>::scale_queries(w.queries, kDecodeRows * padded, scale.query);
+    }
   }
 
   // 8 normalise, write O and LSE; or leave a split's rows unfinished.

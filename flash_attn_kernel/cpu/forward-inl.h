@@ -60,10 +60,10 @@ struct Forward {
     if (scale.has_pass) {
       bias_scores<kVectors>(problem, scale, lanes, first_key, range.begin, range.end, scores, nullptr);
     }
-    if (problem.mask.data != nullptr) {
+    if (range.needs_bytes) {
       mask_bytes<kVectors>(problem, lanes, first_key, range.begin, range.end, last_key, scores);
     }
-    if (range.needs_mask) mask_range<kVectors>(lanes, first_key, range.begin, range.end, scores);
+    if (range.needs_range) mask_range<kVectors>(lanes, first_key, range.begin, range.end, scores);
   }
 
   // One lane block against one block of keys: steps 3 to 7.
@@ -215,7 +215,7 @@ struct Forward {
       const BlockView values =
           view_values<Type, Words>(value_source, n0, end - n0, problem.value_dim, shared.values);
       for (int b = 0; b < blocks; ++b) {
-        const BlockRange range = block_range(lanes[b], n0, end);
+        const BlockRange range = block_range(problem, lanes[b], n0, end);
         if (range.begin == range.end) continue;
         const float* queries = shared.queries + static_cast<int64_t>(b) * kLaneBlock * words;
         float* output = shared.output + static_cast<int64_t>(b) * kLaneBlock * padded;

@@ -71,17 +71,47 @@ inline void describe_lanes(const Problem& problem, const Sequence& sequence, int
 struct BlockRange {
   int begin;
   int end;
-  bool needs_mask;  // some lane does not see some of them
+  bool needs_range;  // some lane's visible range leaves some of them out
+  bool needs_bytes;  // so does the boolean mask
 };
 
-FA_INLINE BlockRange block_range(const LaneBlock& lanes, int block_begin, int block_end) {
+enum class MaskedKeys { kNone, kSome, kAll };
+
+// What the boolean mask hides of keys [begin, end), for all lanes together. Eight bytes at a glance; lanes
+// that share a row of the mask (heads of a group, as a rule) are looked at once.
+inline MaskedKeys masked_keys(const MaskView& mask, const LaneBlock& lanes, int begin, int end) {
+  if (mask.data == nullptr) return MaskedKeys::kNone;
+  if (mask.key != 1) return MaskedKeys::kSome;
+  bool any_hidden = false, any_seen = false;
+  for (int m = 0; m < lanes.rows && !(any_hidden && any_seen); ++m) {
+    const uint8_t* row = lanes.mask_row[m];
+    if (m > 0 && row == lanes.mask_row[m - 1]) continue;
+    int key = begin;
+    for (; key + 8 <= end; key += 8) {
+      uint64_t bytes;
+      __builtin_memcpy(&bytes, row + key, 8);
+      any_hidden |= ((bytes - 0x0101010101010101u) & ~bytes & 0x8080808080808080u) != 0;
+      any_seen |= bytes != 0;
+    }
+    for (; key < end; ++key) {
+      any_hidden |= row[key] == 0;
+      any_seen |= row[key] != 0;
+    }
+  }
+  return any_hidden ? (any_seen ? MaskedKeys::kSome : MaskedKeys::kAll) : MaskedKeys::kNone;
+}
+
+FA_INLINE BlockRange block_range(const Problem& problem, const LaneBlock& lanes, int block_begin,
+                                 int block_end) {
   const KeyRange some = flash_attn::intersect(lanes.seen_by_some, KeyRange{block_begin, block_end});
-  if (some.begin == some.end) return BlockRange{0, 0, false};
+  if (some.begin == some.end) return BlockRange{0, 0, false, false};
+  const MaskedKeys masked = masked_keys(problem.mask, lanes, some.begin, some.end);
+  if (masked == MaskedKeys::kAll) return BlockRange{0, 0, false, false};
   const int begin = (some.begin - block_begin) / 2 * 2;
   const int end = round_up(some.end - block_begin, 2);
   const bool covered =
       flash_attn::covers(lanes.seen_by_all, KeyRange{block_begin + begin, block_begin + end});
-  return BlockRange{begin, end, !covered};
+  return BlockRange{begin, end, !covered, masked == MaskedKeys::kSome};
 }
 
 }  // namespace

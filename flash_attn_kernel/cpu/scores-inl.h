@@ -67,17 +67,37 @@ inline void mask_range(const LaneBlock& lanes, int first_key, int begin, int end
   }
 }
 
-// Keys whose mask byte is 0 become -infinity. Keys at or past `last_key` have no byte; mask_range() hides
-// them.
+// The mask bytes of `count` keys (at most 4) of a lane's row, the first key in the low byte.
+FA_INLINE uint32_t load_mask_bytes(const uint8_t* row, int64_t key, int count, int64_t stride) {
+  uint32_t bytes = 0;
+  if (count == 4 && stride == 1) {
+    __builtin_memcpy(&bytes, row + key, 4);
+    return bytes;
+  }
+  for (int i = 0; i < count; ++i) bytes |= static_cast<uint32_t>(row[(key + i) * stride]) << (8 * i);
+  return bytes;
+}
+
+// Keys whose mask byte is 0 become -infinity. Keys at or past `last_key` have no byte and become so too.
 template <int kVectors>
 inline void mask_bytes(const Problem& problem, const LaneBlock& lanes, int first_key, int begin, int end,
                        int last_key, float* scores) {
   constexpr int kStride = kVectors * kVectorLanes;
-  for (int n = begin; n < end && first_key + n < last_key; ++n) {
-    const int64_t offset = (first_key + n) * problem.mask.key;
-    float* at = scores + n * kStride;
+  for (int n = begin; n < end; n += 4) {  // four keys of a lane at a time: their bytes are one word
+    const int wanted = end - n < 4 ? end - n : 4;
+    const int present = last_key - first_key - n;
+    const int count = present < wanted ? (present < 0 ? 0 : present) : wanted;
+    uint32_t bytes[kStride];
     for (int m = 0; m < kStride; ++m) {
-      if (lanes.mask_row[m][offset] == 0) at[m] = -kInfinity;
+      bytes[m] = load_mask_bytes(lanes.mask_row[m], first_key + n, count, problem.mask.key);
+    }
+    for (int i = 0; i < wanted; ++i) {
+      for (int j = 0; j < kVectors; ++j) {
+        const IntVec byte =
+            load_int(reinterpret_cast<const int32_t*>(bytes) + j * kVectorLanes) & (0xFF << (8 * i));
+        float* at = scores + (n + i) * kStride + j * kVectorLanes;
+        store(at, select(byte != 0, load(at), splat(-kInfinity)));
+      }
     }
   }
 }
