@@ -244,14 +244,25 @@ def test_a_directory_that_is_gone(tmp_path: Path) -> None:
     assert_told(completed, 2)
 
 
-def test_a_reader_that_leaves_is_not_an_error() -> None:
-    command = [sys.executable, "-m", "kernel_builder", "doctor", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        assert process.stderr.read() == b""
-        assert process.wait() == 141
+@pytest.mark.parametrize("both", [False, True], ids=["stdout", "both-streams"])
+@pytest.mark.parametrize("words", ["doctor --json", "doctor", "check nowhere", "--help", "chek", "plan"])
+def test_a_reader_that_leaves_is_not_an_error(words: str, *, both: bool) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    completed = subprocess.run(
+        [sys.executable, "-m", "kernel_builder", *words.split()],
+        cwd=KERNELS / "relu-noarch",
+        stdout=writer,
+        stderr=writer if both else subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    told = "" if both else completed.stderr
+    assert "Traceback" not in told
+    assert "Exception ignored" not in told
+    writes_to_stdout = words in {"doctor --json", "doctor", "--help", "plan"}
+    assert completed.returncode == (141 if both or writes_to_stdout else 2)
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])

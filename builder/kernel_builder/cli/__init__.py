@@ -92,7 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return int(code or ExitCode.OK)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the boundary: `_end` tells every one of them
-        return _end(console, error, arguments)
+        try:
+            return _end(console, error, arguments)
+        except BrokenPipeError:
+            return _leave()
 
 
 def _fill_closed_streams() -> None:
@@ -131,11 +134,18 @@ def _end(console: Console, error: BaseException, arguments: Sequence[str]) -> Ex
             console.say("interrupted")
             code = ExitCode.INTERRUPTED
         case BrokenPipeError():
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the exit would flush, and fail, again
-            code = ExitCode.BROKEN_PIPE
+            code = _leave()
         case _:  # whatever got this far is our mistake, and must be told
             code = _show(console, _from_unexpected(error, arguments, debug=console.debug))
     return code
+
+
+def _leave() -> ExitCode:
+    """The reader is gone: say nothing more, not even when the streams are flushed at the very end."""
+    silence = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(silence, stream.fileno())
+    return ExitCode.BROKEN_PIPE
 
 
 def _show(console: Console, error: BuilderError) -> ExitCode:

@@ -169,6 +169,13 @@ def problem_as_json(problem: Problem) -> dict[str, Any]:
     }
 
 
+class _Stream(RichConsole):
+    """A stream whose reader may leave; what that means is decided at the boundary."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def _is_set(name: str) -> bool:
     return os.environ.get(name, "").lower() not in {"", "0", "false", "no"}
 
@@ -177,7 +184,7 @@ def _make_rich(stream: IO[str]) -> RichConsole:
     """NO_COLOR wins, then CLICOLOR_FORCE and FORCE_COLOR, then whether the stream is a terminal."""
     no_color = os.environ.get("NO_COLOR", "") != "" or os.environ.get("CLICOLOR", "") == "0"
     forced = _is_set("CLICOLOR_FORCE") or _is_set("FORCE_COLOR")
-    return RichConsole(
+    return _Stream(
         file=stream,
         no_color=no_color,
         # None, because rich keeps bold and underline under NO_COLOR, and those are escape sequences too

@@ -22,7 +22,8 @@ pass_console = click.make_pass_decorator(Console)
 
 def _set_on_console(context: click.Context, parameter: click.Parameter, value: object) -> None:
     console = context.ensure_object(Console)
-    setattr(console, str(parameter.name), value)
+    if value:  # the environment may have asked for the same before
+        setattr(console, str(parameter.name), value)
     console.command = context.info_name or ""
 
 

@@ -95,3 +95,11 @@ def test_every_command_has_a_module_a_first_sentence_and_the_talk_options() -> N
         options = {option for parameter in command.params for option in parameter.opts}
         assert {"--quiet", "--verbose", "--debug"} <= options
         assert ("--json" in options) == (name != "completion")
+
+
+def test_an_option_that_is_not_given_takes_nothing_back() -> None:
+    console = Console(debug=True)
+    context = cli.commands.make_context("kernel-builder", ["check", "nowhere"], obj=console)
+    with context, pytest.raises(BadInputError):
+        cli.commands.invoke(context)
+    assert console.debug
