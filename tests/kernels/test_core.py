@@ -52,3 +52,20 @@ def test_vector_layer(level: str, tmp_path: Path) -> None:
     _compile(SOURCES / "vector_test.cpp", tmp_path / "vector_test", "-O2", f"-DFA_TEST_{level}")
     if _run(tmp_path / "vector_test") == LACKS_LEVEL:
         pytest.skip(f"this machine has no {level}")
+
+
+@pytest.mark.compile
+@pytest.mark.slow
+def test_kernels_of_the_other_machine_family(tmp_path: Path) -> None:
+    """The NEON kernels, compiled by a cross compiler and run under an emulator."""
+    compiler, emulator = shutil.which("aarch64-linux-gnu-g++"), shutil.which("qemu-aarch64")
+    if compiler is None or emulator is None:
+        pytest.skip("needs the Debian packages g++-aarch64-linux-gnu and qemu-user")
+    program = tmp_path / "attention_test"
+    sources = [*sorted((ROOT / "flash_attn_kernel" / "cpu").glob("*.cpp")), SOURCES / "attention_test.cpp"]
+    command = [compiler, "-std=c++17", "-O1", "-static", *map(str, sources), "-o", str(program)]
+    compiled = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert compiled.returncode == 0, compiled.stderr
+    finished = subprocess.run([emulator, str(program)], check=False, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stdout
+    assert finished.stdout.split() == ["neon", "generic"]

@@ -12,7 +12,7 @@ import pytest
 from tests.kernels.artifact import ROOT, VARIABLE
 
 LEVELS = ("generic", "avx2", "avx512", "avx512_bf16", "neon")
-CASES = "gqa or value_dim or head_dim_59 or window_both or softcap or sinks or packed or decode or longer_than"
+CASES = "gqa or value_dim_smaller or head_dim_59 or window_both or alibi_and_softcap or packed_everything or of_a_group"
 NAME_IT = "import sys, pathlib, kernels; kernel = kernels.get_local_kernel(pathlib.Path(sys.argv[1])); "
 NAME_IT += "print(kernel._ops.ops.cpu_isa())"
 

@@ -107,14 +107,23 @@ def test_packed(flash: ModuleType, changed: dict[str, Any], error: type[Exceptio
 
 
 CACHE_REFUSALS: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"q": None}, TypeError, "`q` must be a tensor, got NoneType"),
+    ({"v_cache": torch.zeros(2, 8, 16)}, ValueError, r"`v_cache` must have shape .* got \(2, 8, 16\)"),
+    ({"v": torch.randn(2, 2, 2, 16)}, ValueError, r"`v` must have shape .* got \(2, 2, 2, 16\)"),
+    ({"k": [1.0]}, TypeError, "`k` must be a tensor, got list"),
+    ({"block_table": [0, 1]}, TypeError, "`block_table` must be a tensor, got list"),
     ({"v": None}, TypeError, "`k` and `v` must be given together, got `k` without `v`"),
     ({"cache_seqlens": None}, TypeError, "`k` is appended at `cache_seqlens`, got `k` without `cache_seqlens`"),
     ({"cache_seqlens": ints(3, 8)}, RuntimeError, "`cache_seqlens`.* 8"),
     ({"cache_seqlens": ints(3, -1)}, RuntimeError, "`cache_seqlens`.* -1"),
     ({"cache_seqlens": ints(3)}, ValueError, r"`cache_seqlens` must have shape \(2\), got \(1,\)"),
-    ({"k": torch.randn(2, 1, 4, 16)}, ValueError, r"`k` must have shape \(2, 1, 2, 16\), got \(2, 1, 4, 16\)"),
+    (
+        {"k": torch.randn(2, 1, 4, 16)},
+        ValueError,
+        r"`k` must have shape \(batch, seqlen_new, 2, 16\), got \(2, 1, 4, 16\)",
+    ),
     ({"k": torch.randn(2, 1, 2, 16).half()}, ValueError, "`k` must have the dtype of the cache, torch.float32, got"),
-    ({"cache_batch_idx": ints(0, 2)}, RuntimeError, "`cache_batch_idx`.* 2"),
+    ({"cache_batch_idx": ints(0, 2)}, ValueError, "`cache_batch_idx` must be between 0 and 1, got 0 to 2"),
     ({"cache_leftpad": ints(0, 9)}, RuntimeError, "`leftpad_k`.* 9"),
     ({"block_table": ints(0, 2).view(2, 1)}, RuntimeError, "`block_table`.* 2"),
     ({"block_table": ints(0, -1).view(2, 1)}, RuntimeError, "`block_table`.* -1"),
@@ -162,7 +171,7 @@ ROTARY_REFUSALS: list[tuple[dict[str, Any], type[Exception], str]] = [
         "`rotary_cos` must have a row for each place in the cache, 8, got 7",
     ),
     ({"k": None, "v": None}, NotImplementedError, "`rotary_cos` needs `k` and `v`"),
-    ({"cache_seqlens": ints(3, 8)}, ValueError, "positions must be rows of `rotary_cos`, 0 to 7, got 3 to 8"),
+    ({"cache_seqlens": ints(3, 8)}, ValueError, "positions in `rotary_cos` must be between 0 and 7, got 3 to 8"),
 ]
 
 

@@ -9,7 +9,7 @@ import torch
 from ._ops import ops
 from .attention import as_index, as_window, attend, unit_stride
 from .autograd import WithoutGradient
-from .checks import check_device, check_index, check_problem
+from .checks import check_device, check_index, check_problem, check_type
 from .rotary import rotate, token_positions
 
 
@@ -51,17 +51,22 @@ def attend_with_kvcache(
     causal or windowed, else all by the position of the first; positions count from rotary_seqlens (batch,), which
     defaults to cache_seqlens. There is no gradient: asking for one raises.
     """
+    _check_cache(q, k_cache, v_cache, block_table)
     tracked = (q, k_cache, v_cache, k, v, sinks)
     window_size = as_window(window_size)
     batch = q.shape[0] if cu_seqlens_q is None else cu_seqlens_q.shape[0] - 1
     cache_seqlens = _as_lengths(cache_seqlens, batch, q.device)
+    _check_rows(cache_batch_idx, batch, k_cache if block_table is None else block_table)
     if cache_batch_idx is not None and block_table is not None:
-        check_index("cache_batch_idx", cache_batch_idx, (batch,), q.device)
-        block_table = block_table.index_select(0, cache_batch_idx)
-        cache_batch_idx = None
+        block_table, cache_batch_idx = block_table.index_select(0, cache_batch_idx), None
     capacity = k_cache.shape[1] * (1 if block_table is None else block_table.shape[1])
     _check_new_keys(q, k_cache, v_cache, k, v, cache_seqlens, cu_seqlens_k_new, batch)
     _check_rotary(q, k, rotary_cos, rotary_sin, rotary_seqlens, capacity, batch)
+    rows = {"block_table": block_table, "cache_batch_idx": cache_batch_idx}
+    if cu_seqlens_q is not None and block_table is None:
+        # Packed queries over a dense cache: each row of the cache is one page.
+        row_of_each = torch.arange(batch, device=q.device) if cache_batch_idx is None else cache_batch_idx
+        rows = {"block_table": row_of_each.unsqueeze(1), "cache_batch_idx": None}
     options = {
         "cu_seqlens_q": cu_seqlens_q,
         "leftpad_k": cache_leftpad,
@@ -69,6 +74,7 @@ def attend_with_kvcache(
         "sinks": sinks,
         "softmax_scale": softmax_scale,
         "softcap": softcap,
+        **rows,
     }
     with torch.no_grad():
         if rotary_cos is not None:
@@ -76,22 +82,16 @@ def attend_with_kvcache(
             each_its_own = causal or window_size != (-1, -1)
             of_queries = _positions(q, starts, cu_seqlens_q, advance=each_its_own)
             of_keys = _positions(k, starts, cu_seqlens_k_new, advance=True)
-            _check_positions(rotary_cos.shape[0], of_queries, of_keys)
+            _check_range("positions in `rotary_cos`", rotary_cos.shape[0], of_queries, of_keys)
             q = rotate(q, rotary_cos, rotary_sin, of_queries, interleaved=rotary_interleaved)
             k = rotate(k, rotary_cos, rotary_sin, of_keys, interleaved=rotary_interleaved)
-        index = (as_index(cache_batch_idx), as_index(block_table))
-        if cu_seqlens_q is not None and block_table is None:
-            # Packed queries over a dense cache: each row of the cache is one page.
-            rows = torch.arange(batch, device=q.device) if cache_batch_idx is None else cache_batch_idx
-            block_table, cache_batch_idx = rows.unsqueeze(1), None
-        options.update({"block_table": block_table, "cache_batch_idx": cache_batch_idx})
         seqused_k = cache_seqlens
         if k is not None:
             check_problem(q, k_cache, v_cache, **options)  # before anything is written
-            added = (unit_stride(k), unit_stride(v), as_index(cache_seqlens), *index)
-            ops.flash_attn_append_kv(k_cache, v_cache, *added, as_index(cu_seqlens_k_new), as_index(cache_leftpad))
+            places = (cache_seqlens, cache_batch_idx, block_table, cu_seqlens_k_new, cache_leftpad)
+            ops.flash_attn_append_kv(k_cache, v_cache, unit_stride(k), unit_stride(v), *map(as_index, places))
             seqused_k = cache_seqlens + (k.shape[1] if cu_seqlens_k_new is None else cu_seqlens_k_new.diff())
-        elif seqused_k is None and block_table is not None:
+        elif seqused_k is None and rows["block_table"] is not None:
             seqused_k = torch.full((batch,), capacity, dtype=torch.int32, device=q.device)
         out, lse, _, _ = attend(
             q,
@@ -125,15 +125,32 @@ def _positions(x: torch.Tensor, starts: torch.Tensor, cu_seqlens: torch.Tensor, 
     return starts.unsqueeze(1) + (position if advance else torch.zeros_like(position))
 
 
-def _check_positions(rows: int, *positions: torch.Tensor) -> None:
-    """Raise if a token's position is not a row of the rotary tables; cannot be told while a graph is captured."""
+def _check_range(what: str, count: int, *indices: torch.Tensor) -> None:
+    """Raise if an index is not in [0, count); cannot be told while a graph is captured."""
     if torch.compiler.is_compiling():
         return
-    for each in positions:
-        if each.numel() and (int(each.min()) < 0 or int(each.max()) >= rows):
-            raise ValueError(
-                f"positions must be rows of `rotary_cos`, 0 to {rows - 1}, got {int(each.min())} to {int(each.max())}"
-            )
+    for each in indices:
+        if each.numel() and (int(each.min()) < 0 or int(each.max()) >= count):
+            received = f"{int(each.min())} to {int(each.max())}"
+            raise ValueError(f"{what} must be between 0 and {count - 1}, got {received}")
+
+
+def _check_cache(
+    q: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor, block_table: torch.Tensor | None
+) -> None:
+    check_type("q", q)
+    for name, cache in (("k_cache", k_cache), ("v_cache", v_cache)):
+        check_type(name, cache)
+        if cache.dim() != 4:
+            expected = "(sequences or pages, seqlen, heads_k, head_dim)"
+            raise ValueError(f"`{name}` must have shape {expected}, got {tuple(cache.shape)}")
+    check_index("block_table", block_table, (None, None), q.device)
+
+
+def _check_rows(cache_batch_idx: torch.Tensor | None, batch: int, rows: torch.Tensor) -> None:
+    check_index("cache_batch_idx", cache_batch_idx, (batch,), rows.device)
+    if cache_batch_idx is not None:
+        _check_range("`cache_batch_idx`", rows.shape[0], cache_batch_idx)
 
 
 def _check_new_keys(
@@ -159,14 +176,16 @@ def _check_new_keys(
         if cache.stride(-1) != 1:
             raise ValueError(f"`{name}` is written in place: its last stride must be 1, got {cache.stride(-1)}")
     check_index("cu_seqlens_k_new", cu_seqlens_k_new, (batch + 1,), q.device)
+    leading = "(batch, seqlen_new" if cu_seqlens_k_new is None else "(total_new"
     for name, new, cache in (("k", k, k_cache), ("v", v, v_cache)):
+        check_type(name, new)
         check_device(name, new, q.device)
         if new.dtype != cache.dtype:
             raise ValueError(f"`{name}` must have the dtype of the cache, {cache.dtype}, got {new.dtype}")
-        rows = (batch, k.shape[1]) if cu_seqlens_k_new is None else (k.shape[0],)
-        wanted = (*rows, *cache.shape[2:])
-        if tuple(new.shape) != wanted:
-            raise ValueError(f"`{name}` must have shape {wanted}, got {tuple(new.shape)}")
+        fits = new.dim() == (4 if cu_seqlens_k_new is None else 3) and new.shape[-2:] == cache.shape[2:]
+        if not fits or new.shape[:-1] != k.shape[:-1] or (cu_seqlens_k_new is None and new.shape[0] != batch):
+            expected = f"{leading}, {cache.shape[2]}, {cache.shape[3]})"
+            raise ValueError(f"`{name}` must have shape {expected}, got {tuple(new.shape)}")
 
 
 def _check_rotary(
