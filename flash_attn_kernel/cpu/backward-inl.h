@@ -58,7 +58,8 @@ struct Backward {
       const Vec delta = load(w.delta + row + j * kVectorLanes);
       for (int n = range.begin; n < range.end; ++n) {
         const int64_t at = static_cast<int64_t>(n) * kStride + j * kVectorLanes;
-        const Vec p = exp2_nonpositive<6>(multiply_add(load(w.scores + at), splat(scale.to_log2), -lse));
+        const Vec p = exp2_nonpositive<Exp2Degree<Type>::kValue>(
+            multiply_add(load(w.scores + at), splat(scale.to_log2), -lse));
         store(w.scores + at, p);
         store(w.dscores + at, p * (load(w.dscores + at) * keep_scale - delta));
       }

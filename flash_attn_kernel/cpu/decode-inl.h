@@ -38,7 +38,7 @@ template <class Type, class Words>
 struct Decode {
   typedef typename Type::Stored Stored;
   static constexpr int kPerWord = Words::kPerWord;
-  static constexpr int kDegree = Exp2Degree<Type, Words>::kValue;
+  static constexpr int kDegree = Exp2Degree<Type>::kValue;
 
   // 3 S = Q K^T for the keys of `rows`, straight from memory.
   template <int kRows>

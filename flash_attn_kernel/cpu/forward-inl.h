@@ -41,7 +41,7 @@ template <class Type, class Words>
 struct Forward {
   typedef typename Type::Stored Stored;
   static constexpr int kPerWord = Words::kPerWord;
-  static constexpr int kDegree = Exp2Degree<Type, Words>::kValue;
+  static constexpr int kDegree = Exp2Degree<Type>::kValue;
 
   // 3 S = Q K^T and 4 mask: the tile of scores of one lane block against keys [range.begin, range.end) of a
   // block.
