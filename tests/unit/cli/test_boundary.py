@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import tempfile
 from pathlib import Path
 
 import click
@@ -12,6 +13,11 @@ import pytest
 from kernel_builder import cli
 from kernel_builder.cli.console import Console
 from kernel_builder.errors import AuditError, BadInputError, CompileError, NothingSelectedError, ToolchainMissingError
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_this_test_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +51,6 @@ def test_an_unforeseen_exception_leaves_a_log(capsys: pytest.CaptureFixture[str]
     assert match is not None
     log = Path(match[1])
     text = log.read_text(encoding="utf-8")
-    log.unlink()
     assert "['check', 'x']" in text
     assert "ZeroDivisionError: by" in text
 
@@ -54,7 +59,6 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     cli._end(Console(debug=True), ZeroDivisionError(), [])
     told = capsys.readouterr().err
     assert told.startswith("ZeroDivisionError")
-    Path(re.findall(r"`(\S+\.log)`", told)[0]).unlink()
 
 
 def test_the_system_refusing_is_not_called_a_bug(capsys: pytest.CaptureFixture[str]) -> None:
