@@ -19,6 +19,7 @@ from tests.clients.tiny_models import (
 )
 
 TOLERANCE = 5e-5  # of each parameter's largest gradient
+ROUTER_BIAS_TOLERANCE = 3e-4  # its terms cancel: eager itself is 4.5e-5 away from fp64
 
 ROUTES = [
     *((family, name) for family in CAUSAL_FAMILIES for name in (FLASH, SINKS)),
@@ -52,7 +53,8 @@ def test_gradients_equal_eager(family: str, name: str) -> None:
 def test_gradients_of_a_padded_batch_equal_eager(family: str, name: str) -> None:
     tokens, mask = padded_batch((24, 3, 13), "right")
     models = [_train(build_model(family, each), tokens, attention_mask=mask) for each in (name, "eager")]
-    assert max(gradient_errors(*models).values()) < TOLERANCE
+    for parameter, error in gradient_errors(*models).items():
+        assert error < (ROUTER_BIAS_TOLERANCE if parameter.endswith("router.bias") else TOLERANCE), parameter
 
 
 @some_routes

@@ -115,9 +115,9 @@ def test_a_build_that_is_killed_while_it_compiles_leaves_no_artifact(
     copy_project: CopyProject, run_builder: Build, load_kernel: LoadKernel, tmp_path: Path, number: signal.Signals
 ) -> None:
     project = copy_project("relu-stable", tmp_path)
-    builder = subprocess.Popen(
-        [sys.executable, "-m", "kernel_builder", "build", str(project)], stderr=subprocess.PIPE, text=True
-    )
+    # The tests themselves may run in the background of a script, where shells have SIGINT ignored.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "kernel_builder", "build", str(project)]
+    builder = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert builder.stderr is not None
     for line in builder.stderr:
         if "Building" in line or ".c" in line:
