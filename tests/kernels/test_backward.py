@@ -139,6 +139,35 @@ def test_the_raw_backward_fills_the_given_tensors(flash: ModuleType) -> None:
     torch.testing.assert_close(softmax_d, (dout * out).sum(-1).transpose(1, 2))
 
 
+def test_every_option_reaches_the_raw_functions(flash: ModuleType) -> None:
+    bounds = torch.tensor([0, 4, 9], dtype=torch.int32)
+    q, k, v = (torch.randn(9, 2, 16, requires_grad=True) for _ in range(3))
+    slopes = torch.rand(2, 2)
+    common = {"softmax_scale": 0.4, "softcap": 3.0, "alibi_slopes": slopes}
+    expected = flash.flash_attn_varlen_func(q, k, v, bounds, bounds, 5, 5, causal=True, window_size=(2, 0), **common)
+    raw = {"is_causal": True, "window_size_left": 2, "max_seqlen_q": 5, "max_seqlen_k": 5, **common}
+    out, lse, _, _ = flash.varlen_fwd(q, k, v, bounds, bounds, **raw)
+    assert torch.equal(out, expected)
+    dout = torch.randn_like(out)
+    gradients = flash.varlen_bwd(dout, q, k, v, out, lse, bounds, bounds, **raw)[:3]
+    for gradient, want in zip(gradients, torch.autograd.grad(expected, (q, k, v), dout), strict=True):
+        assert torch.equal(gradient, want)
+
+
+def test_lengths_and_pages_reach_the_raw_forward(flash: ModuleType) -> None:
+    q, cache = torch.randn(6, 2, 16), torch.randn(2, 2, 16, 2, 16)
+    bounds, used = torch.tensor([0, 2, 6], dtype=torch.int32), torch.tensor([9, 16], dtype=torch.int32)
+    leftpad = torch.tensor([3, 0], dtype=torch.int32)
+    pages, table = cache.view(2, 8, 4, 2, 16), torch.arange(8, dtype=torch.int32).view(2, 4)
+    lengths = {"seqused_k": used, "leftpad_k": leftpad, "block_table": table}
+    out, _, _, _ = flash.varlen_fwd(q, *pages, bounds, bounds * 0, is_causal=True, **lengths)
+    parts = [
+        flash.flash_attn_func(q[None, start:end], *(x[b : b + 1, skipped:length] for x in cache), causal=True)
+        for b, (start, end, skipped, length) in enumerate(((0, 2, 3, 9), (2, 6, 0, 16)))
+    ]
+    assert torch.equal(out, torch.cat(parts, dim=1)[0])
+
+
 def test_gradgrad_is_refused(flash: ModuleType) -> None:
     q, k, v = (torch.randn(1, 5, 2, 8, requires_grad=True) for _ in range(3))
     (dq,) = torch.autograd.grad(flash.flash_attn_func(q, k, v).sum(), q, create_graph=True)

@@ -248,6 +248,19 @@ def test_lengths_may_be_one_number_or_none(flash: ModuleType) -> None:
     assert torch.equal(flash.flash_attn_with_kvcache(q, *pages, block_table=table), full)
 
 
+def test_every_option_reaches_the_kernel(flash: ModuleType, sinks: ModuleType) -> None:
+    """A full cache is a dense batch."""
+    q, cache = torch.randn(2, 5, 4, 16), torch.randn(2, 2, 30, 2, 16)
+    options = {"softmax_scale": 0.4, "causal": True, "window_size": (7, 0), "softcap": 3.0, "s_aux": torch.ones(4)}
+    expected, _ = sinks.flash_attn_func(q, *cache, **options)
+    assert torch.equal(sinks.flash_attn_with_kvcache(q, *cache, **options), expected)
+    slopes = torch.rand(2, 4)
+    expected = flash.flash_attn_func(q, *cache, **options, alibi_slopes=slopes)
+    assert torch.equal(flash.flash_attn_with_kvcache(q, *cache, **options, alibi_slopes=slopes), expected)
+    raw = {"softmax_scale": 0.4, "is_causal": True, "window_size_left": 7, "softcap": 3.0, "s_aux": torch.ones(4)}
+    assert torch.equal(flash.fwd_kvcache(q, *cache, alibi_slopes=slopes, **raw)[0], expected)
+
+
 def test_room_that_was_never_written_is_not_read(flash: ModuleType) -> None:
     cache = torch.full((2, 1, 64, 2, 16), float("nan"))
     k, v = torch.randn(2, 1, 10, 2, 16)

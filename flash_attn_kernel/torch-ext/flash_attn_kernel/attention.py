@@ -96,7 +96,7 @@ def attend(
         float(q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale),
         bool(causal),
         window_left,
-        0 if causal else window_right,
+        window_right,
         max(float(softcap), 0.0),
         float(dropout_p),
         return_probs,
@@ -165,7 +165,7 @@ def attend_backward(
         float(q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale),
         bool(causal),
         window_left,
-        0 if causal else window_right,
+        window_right,
         max(float(softcap), 0.0),
         float(dropout_p),
         True,  # noqa: FBT003  (deterministic)
