@@ -246,6 +246,10 @@ def test_lengths_may_be_one_number_or_none(flash: ModuleType) -> None:
     pages = cache.view(2, 2 * 3, 10, 2, 16)
     table = torch.arange(6, dtype=torch.int32).view(2, 3)
     assert torch.equal(flash.flash_attn_with_kvcache(q, *pages, block_table=table), full)
+    assert torch.equal(flash.flash_attn_with_kvcache(q, *pages, page_table=table), full)
+    bounds = torch.tensor([0, 1, 2], dtype=torch.int32)
+    packed = flash.flash_attn_varlen_func(q[:, 0], *pages, bounds, bounds * 30, 1, 30, page_table=table)
+    assert torch.equal(packed, full[:, 0])
 
 
 def test_every_option_reaches_the_kernel(flash: ModuleType, sinks: ModuleType) -> None:
