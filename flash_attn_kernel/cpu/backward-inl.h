@@ -5,6 +5,7 @@
 // Only Q and dO are transposed, once per task.
 #pragma once
 
+#include "delta-inl.h"
 #include "gradients-inl.h"
 
 namespace flash_attn_cpu {
@@ -14,57 +15,6 @@ template <class Type, class Words>
 struct Backward {
   typedef typename Type::Stored Stored;
   static constexpr int kPerWord = Words::kPerWord;
-
-  // rowsum(dO * O) of kDeltaRows rows, as if each were a column of the product that makes dP: same instruction, same
-  // order. Where a row sees one key O is V, and dP - delta is exactly zero. Several rows at once hide the latency.
-  static constexpr int kDeltaRows = 4;
-  static void row_sums(const Stored* const* out, const Stored* const* dout, int dim, float* sums) {
-    const int words = words_of(Words(), dim);
-    Vec totals[kDeltaRows] = {};
-    for (int word = 0; word < words; word += kVectorLanes) {
-      float factors[kDeltaRows][2][kVectorLanes];
-      for (int r = 0; r < kDeltaRows; ++r) {
-        store(factors[r][0], load_words(Type(), Words(), out[r], dim, word));
-        store(factors[r][1], load_words(Type(), Words(), dout[r], dim, word));
-      }
-      const int count = words - word < kVectorLanes ? words - word : kVectorLanes;
-      for (int i = 0; i < count; ++i) {
-        for (int r = 0; r < kDeltaRows; ++r) {
-          const Vec o = broadcast_word(factors[r][0] + i);
-          totals[r] = accumulate(Words(), o, broadcast_word(factors[r][1] + i), totals[r]);
-        }
-      }
-    }
-    for (int r = 0; r < kDeltaRows; ++r) sums[r] = totals[r][0];
-  }
-
-  // delta = rowsum(dO * O) - dLSE.
-  static void delta(const BackwardContext& context, int sequence_index, int head, int begin, int end) {
-    const Problem& problem = *context.problem;
-    const BackwardStrides& strides = *context.strides;
-    const Sequence& sequence = context.sequences[sequence_index];
-    const SequenceGradients& gradients = context.gradients[sequence_index];
-    const Stored* out = static_cast<const Stored*>(sequence.out) + head * problem.out.head;
-    const Stored* dout = static_cast<const Stored*>(gradients.dout) + head * strides.dout.head;
-    for (int first = begin; first < end; first += kDeltaRows) {
-      const Stored* outs[kDeltaRows];
-      const Stored* douts[kDeltaRows];
-      for (int r = 0; r < kDeltaRows; ++r) {
-        const int i = first + r < end ? first + r : end - 1;
-        outs[r] = out + i * problem.out.row;
-        douts[r] = dout + i * strides.dout.row;
-      }
-      float sums[kDeltaRows];
-      row_sums(outs, douts, problem.value_dim, sums);
-      for (int i = first; i < end && i < first + kDeltaRows; ++i) {
-        float value = sums[i - first];
-        if (gradients.dlse != nullptr) {
-          value -= gradients.dlse[head * strides.dlse_head_stride + i * strides.dlse_query_stride];
-        }
-        gradients.delta[head * strides.lse_head_stride + i] = value;
-      }
-    }
-  }
 
   static PackedRows<Type> packed(const void* data, const RowStrides& strides, int kv_head, int group) {
     return PackedRows<Type>{static_cast<const Stored*>(data) + kv_head * group * strides.head, strides.row,
@@ -217,9 +167,7 @@ struct Backward {
       w.lse[i] = kInfinity;
       w.delta[i] = 0.0f;
       if (i >= rows) continue;
-      const int row = row_begin + i;
-      const int64_t head = task.kv_head * problem.group + row_head(row, problem.group);
-      const int64_t at = head * context.strides->lse_head_stride + row_position(row, problem.group);
+      const int64_t at = lse_offset(lanes[i / kLaneBlock], i % kLaneBlock, context.strides->lse_head_stride);
       w.lse[i] = lse_log2(sequence.lse[at]);
       w.delta[i] = gradients.delta[at];
     }
@@ -329,17 +277,8 @@ struct Backward {
       const int stride = vectors * kVectorLanes;
       const float* block = w.dqueries_t + static_cast<int64_t>(b) * kLaneBlock * padded_head;
       for (int v = 0; v < vectors; ++v) {
-        for (int d = 0; d < problem.head_dim; d += kVectorLanes) {
-          Vec square[kVectorLanes];
-          for (int i = 0; i < kVectorLanes; ++i) {
-            square[i] = load(block + static_cast<int64_t>(d + i) * stride + v * kVectorLanes) * problem.scale;
-          }
-          transpose(square);
-          for (int i = 0; i < kVectorLanes && v * kVectorLanes + i < lanes[b].rows; ++i) {
-            const Stored* row = packed_row(dq, lanes[b].first_row + v * kVectorLanes + i);
-            store_first(Type(), const_cast<Stored*>(row) + d, square[i], problem.head_dim - d);
-          }
-        }
+        store_transposed(dq, lanes[b].first_row + v * kVectorLanes, lanes[b].rows - v * kVectorLanes,
+                         problem.head_dim, block + v * kVectorLanes, stride, splat(problem.scale));
       }
     }
   }

@@ -315,11 +315,8 @@ struct Decode {
       }
       const FinishedLanes finished =
           finish_lanes(problem, LaneState{splat(row_max[r]), splat(row_sum[r])}, splat(lanes.sink[r]));
-      const int row = task.row_begin + r;
-      const int head = task.kv_head * problem.group + row_head(row, problem.group);
-      sequence.lse[head * context.outputs->lse_head_stride + row_position(row, problem.group)] =
-          finished.lse[0];
-      Stored* to = const_cast<Stored*>(packed_row(out, row));
+      sequence.lse[lse_offset(lanes, r, context.outputs->lse_head_stride)] = finished.lse[0];
+      Stored* to = const_cast<Stored*>(packed_row(out, task.row_begin + r));
       for (int d = 0; d < problem.value_dim; d += kVectorLanes) {
         store_first(Type(), to + d, load(from + d) * finished.weight, problem.value_dim - d);
       }

@@ -118,42 +118,25 @@ struct Forward {
     const Problem& problem = *context.problem;
     const Sequence& sequence = context.sequences[task.sequence];
     const bool whole = task.partial < 0;
-    const int first_head = task.kv_head * problem.group;
     const PackedRows<Type> out = output_rows(problem, sequence, task.kv_head);
     const int64_t partial = task.partial + lanes.first_row - task.row_begin;
     for (int v = 0; v < kVectors; ++v) {
       const int first = v * kVectorLanes;
       const int rows = lanes.rows - first < kVectorLanes ? lanes.rows - first : kVectorLanes;
       const LaneState state{load(row_max + first), load(row_sum + first)};
-      const FinishedLanes finished = finish_lanes(problem, state, load(lanes.sink + first));
-      const Vec weight = whole ? finished.weight : splat(1.0f);
       if (whole) {
+        const FinishedLanes finished = finish_lanes(problem, state, load(lanes.sink + first));
         for (int i = 0; i < rows; ++i) {
-          const int row = lanes.first_row + first + i;
-          sequence.lse[(first_head + row_head(row, problem.group)) * context.outputs->lse_head_stride +
-                       row_position(row, problem.group)] = finished.lse[i];
+          sequence.lse[lse_offset(lanes, first + i, context.outputs->lse_head_stride)] = finished.lse[i];
         }
+        store_transposed(out, lanes.first_row + first, rows, problem.value_dim, output + first, kStride,
+                         finished.weight);
       } else {
         store_first(Float32(), context.partial.row_max + partial + first, state.row_max, rows);
         store_first(Float32(), context.partial.row_sum + partial + first, state.row_sum, rows);
-      }
-      for (int d = 0; d < problem.value_dim; d += kVectorLanes) {
-        Vec square[kVectorLanes];
-        FA_UNROLL
-        for (int i = 0; i < kVectorLanes; ++i) {
-          square[i] = load(output + static_cast<int64_t>(d + i) * kStride + first) * weight;
-        }
-        transpose(square);
-        for (int i = 0; i < rows; ++i) {
-          const int count = problem.value_dim - d;
-          if (whole) {
-            const Stored* row = packed_row(out, lanes.first_row + first + i);
-            store_first(Type(), const_cast<Stored*>(row) + d, square[i], count);
-          } else {
-            store_first(Float32(), context.partial.out + (partial + first + i) * problem.value_dim + d,
-                        square[i], count);
-          }
-        }
+        const PackedRows<Float32> unfinished{context.partial.out, problem.value_dim, 0, 1};
+        store_transposed(unfinished, static_cast<int>(partial) + first, rows, problem.value_dim,
+                         output + first, kStride, splat(1.0f));
       }
     }
   }

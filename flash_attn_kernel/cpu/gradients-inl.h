@@ -60,15 +60,18 @@ struct GradientTiles {
   const float* ds_steps;
 };
 
-// Rows for products that sum over queries: (rows / per word, padded dim) words.
+// Rows for products that sum over queries: (rows / per word, padded dim) words. An odd row is paired with
+// zeros.
 template <class Type>
 inline void load_packed_rows(Fp32Words, const PackedRows<Type>& rows, int first, int count, int dim,
                              float* out) {
   const int padded = padded_dim(dim);
-  for (int i = 0; i < count; ++i) {
-    const typename Type::Stored* row = packed_row(rows, first + i);
-    for (int d = 0; d < dim; d += kVectorLanes) {
-      store(out + static_cast<int64_t>(i) * padded + d, load_first(Type(), row + d, dim - d));
+  for (int done = 0; done < count; done += kVectorLanes) {
+    const typename Type::Stored* pointers[kVectorLanes];
+    packed_rows(rows, first + done, count - done, pointers);
+    for (int i = 0; i < kVectorLanes && done + i < count; ++i) {
+      float* to = out + static_cast<int64_t>(done + i) * padded;
+      for (int d = 0; d < dim; d += kVectorLanes) store(to + d, load_first(Type(), pointers[i] + d, dim - d));
     }
   }
 }
@@ -83,13 +86,15 @@ inline GradientTiles arrange_gradients(Fp32Words, const BackwardWorkspace& w, in
 inline void load_packed_rows(Bf16PairWords, const PackedRows<BFloat16>& rows, int first, int count, int dim,
                              float* out) {
   const int padded = padded_dim(dim);
-  for (int i = 0; i < count; i += 2) {
-    const uint16_t* even = packed_row(rows, first + i);
-    const uint16_t* odd = i + 1 < count ? packed_row(rows, first + i + 1) : nullptr;
-    for (int d = 0; d < dim; d += kVectorLanes) {
-      const ShortVec high = odd ? load_first_short(odd + d, dim - d) : ShortVec{};
-      store(out + static_cast<int64_t>(i / 2) * padded + d,
-            pair_rows(load_first_short(even + d, dim - d), high));
+  for (int done = 0; done < count; done += kVectorLanes) {
+    const uint16_t* pointers[kVectorLanes];
+    packed_rows(rows, first + done, count - done, pointers);
+    for (int i = 0; i < kVectorLanes && done + i < count; i += 2) {
+      float* to = out + static_cast<int64_t>((done + i) / 2) * padded;
+      for (int d = 0; d < dim; d += kVectorLanes) {
+        store(to + d, pair_rows(load_first_short(pointers[i] + d, dim - d),
+                                load_first_short(pointers[i + 1] + d, dim - d)));
+      }
     }
   }
 }

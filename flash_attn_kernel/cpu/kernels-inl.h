@@ -40,7 +40,7 @@ struct Kernels {
   }
   static void delta(const BackwardContext& context, int32_t sequence, int32_t head, int32_t begin,
                     int32_t end) {
-    Backward<Type, Words>::delta(context, sequence, head, begin, end);
+    Delta<Type, Words>::run(context, sequence, head, begin, end);
   }
   static void backward(const BackwardContext& context, const BackwardTask& task, float* workspace) {
     Backward<Type, Words>::run(context, task, workspace);

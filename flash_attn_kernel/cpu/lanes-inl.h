@@ -17,6 +17,7 @@ struct LaneBlock {
   int32_t diagonal[kLaneBlock];  // the key on whose distance an ALiBi bias depends
   float slope[kLaneBlock];
   float sink[kLaneBlock];  // log2 units; -infinity without sinks
+  int32_t head[kLaneBlock];
   uint32_t query[kLaneBlock];
   uint32_t batch_head[kLaneBlock];
   const uint8_t* mask_row[kLaneBlock];  // key 0 of the lane's mask; null without a mask
@@ -53,6 +54,7 @@ inline void describe_lanes(const Problem& problem, const Sequence& sequence, int
                           ? 0.0f
                           : problem.alibi_slopes[sequence.batch * problem.alibi_batch_stride + head];
     lanes->sink[i] = problem.sinks == nullptr ? -kInfinity : problem.sinks[head] * kLog2E;
+    lanes->head[i] = head;
     lanes->query[i] = static_cast<uint32_t>(position);
     lanes->batch_head[i] = static_cast<uint32_t>(sequence.batch * problem.heads + head);
     const MaskView& mask = problem.mask;
@@ -74,6 +76,11 @@ struct BlockRange {
   bool needs_range;  // some lane's visible range leaves some of them out
   bool needs_bytes;  // so does the boolean mask
 };
+
+// Where the log-sum-exp of a lane lies, counted from head 0, query 0 of its sequence.
+FA_INLINE int64_t lse_offset(const LaneBlock& lanes, int lane, int64_t head_stride) {
+  return lanes.head[lane] * head_stride + lanes.query[lane];
+}
 
 enum class MaskedKeys { kNone, kSome, kAll };
 

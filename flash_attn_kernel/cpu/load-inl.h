@@ -78,21 +78,36 @@ FA_INLINE const typename Type::Stored* packed_row(const PackedRows<Type>& rows, 
          row_head(row, rows.group) * rows.head_stride;
 }
 
+// The addresses of rows [first, first + count), of kVectorLanes at most; the others point at a row of zeros.
+// Counting on saves two divisions per row.
+template <class Type>
+FA_INLINE void packed_rows(const PackedRows<Type>& rows, int first, int count,
+                           const typename Type::Stored* (&pointers)[kVectorLanes]) {
+  alignas(64) static const float kZeroRow[kMaxHeadDim] = {};
+  const typename Type::Stored* row = packed_row(rows, first);
+  const int64_t to_next_token = rows.row_stride - (rows.group - 1) * rows.head_stride;
+  int in_group = row_head(first, rows.group);
+  for (int i = 0; i < kVectorLanes; ++i) {
+    pointers[i] = i < count ? row : reinterpret_cast<const typename Type::Stored*>(kZeroRow);
+    if (i + 1 >= count) continue;
+    const bool last_head = in_group + 1 == rows.group;
+    row += last_head ? to_next_token : rows.head_stride;
+    in_group = last_head ? 0 : in_group + 1;
+  }
+}
+
 // Rows [first, first + count) transposed to (words, lanes); lanes past `count` are zero.
 template <class Type, class Words, int kVectors>
 FA_INLINE void load_transposed(const PackedRows<Type>& rows, int first, int count, int dim, float* out) {
   const int words = words_of(Words(), dim);
   for (int v = 0; v < kVectors; ++v) {
     const typename Type::Stored* pointers[kVectorLanes];
-    for (int i = 0; i < kVectorLanes; ++i) {
-      const int row = v * kVectorLanes + i;
-      pointers[i] = row < count ? packed_row(rows, first + row) : nullptr;
-    }
+    packed_rows(rows, first + v * kVectorLanes, count - v * kVectorLanes, pointers);
     for (int word = 0; word < words; word += kVectorLanes) {
       Vec square[kVectorLanes];
       FA_UNROLL
       for (int i = 0; i < kVectorLanes; ++i) {
-        square[i] = pointers[i] ? load_words(Type(), Words(), pointers[i], dim, word) : Vec{};
+        square[i] = load_words(Type(), Words(), pointers[i], dim, word);
       }
       transpose(square);
       float* column = out + static_cast<int64_t>(word) * kVectors * kVectorLanes + v * kVectorLanes;
@@ -101,6 +116,24 @@ FA_INLINE void load_transposed(const PackedRows<Type>& rows, int first, int coun
       for (int i = 0; i < kVectorLanes; ++i) {
         if (i < filled) store(column + i * kVectors * kVectorLanes, square[i]);
       }
+    }
+  }
+}
+
+// The way back: (dim, lanes) to rows [first, first + count), of kVectorLanes at most, each lane times its
+// `weight`.
+template <class Type>
+FA_INLINE void store_transposed(const PackedRows<Type>& rows, int first, int count, int dim,
+                                const float* columns, int64_t stride, Vec weight) {
+  const typename Type::Stored* pointers[kVectorLanes];
+  packed_rows(rows, first, count, pointers);
+  for (int d = 0; d < dim; d += kVectorLanes) {
+    Vec square[kVectorLanes];
+    FA_UNROLL
+    for (int i = 0; i < kVectorLanes; ++i) square[i] = load(columns + (d + i) * stride) * weight;
+    transpose(square);
+    for (int i = 0; i < kVectorLanes && i < count; ++i) {
+      store_first(Type(), const_cast<typename Type::Stored*>(pointers[i]) + d, square[i], dim - d);
     }
   }
 }

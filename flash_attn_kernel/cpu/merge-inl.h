@@ -37,9 +37,7 @@ inline void merge_splits(const ForwardContext& context, const ForwardTask& task,
       store(weights[s], finished.weight * flash_attn::rescale_factor(row_max, state.row_max, math));
     }
     for (int i = 0; i < rows; ++i) {
-      const int head = task.kv_head * problem.group + row_head(row + i, problem.group);
-      sequence.lse[head * context.outputs->lse_head_stride + row_position(row + i, problem.group)] =
-          finished.lse[i];
+      sequence.lse[lse_offset(lanes, i, context.outputs->lse_head_stride)] = finished.lse[i];
       typename Type::Stored* to = const_cast<typename Type::Stored*>(packed_row(out, row + i));
       for (int d = 0; d < problem.value_dim; d += kVectorLanes) {
         Vec sum = Vec{};
