@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO
+
+from kernel_builder.audit.device.model import DeviceCode
 
 
 class BinaryFormat(StrEnum):
@@ -57,7 +59,7 @@ class BinaryFacts:
 
     machine: as `platform.machine()` spells it. rpath: the entries of DT_RPATH and DT_RUNPATH. executable_stack:
     asked for, or not ruled out on a machine where that is the same. source_paths: absolute paths of source and
-    object files found anywhere in the file, at most 20.
+    object files found anywhere in the file, at most 20. device_code: what it holds for GPUs.
     """
 
     machine: str
@@ -72,6 +74,7 @@ class BinaryFacts:
     build_id: str | None = None
     debug_sections: tuple[str, ...] = ()
     source_paths: tuple[str, ...] = ()
+    device_code: DeviceCode = field(default_factory=DeviceCode)
 
     def undefined(self) -> Iterator[Symbol]:
         """The symbols that come from elsewhere, weak ones too."""

@@ -25,6 +25,7 @@ from kernel_builder.audit.binary import (
     VersionNeed,
     find_source_paths,
 )
+from kernel_builder.audit.device import read_device_code
 
 MACHINES: Final = {
     "EM_386": "i686",
@@ -99,6 +100,7 @@ class _Reader:
             build_id=self._read_build_id(),
             debug_sections=tuple(self._read_debug_sections()),
             source_paths=find_source_paths(self._stream),
+            device_code=read_device_code(self._stream),
         )
 
     # Bounded access to the file

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kernel_builder.artifact.model import Artifact
 from kernel_builder.audit import importing
-from kernel_builder.audit.checks import layout, linkage, metadata, sources, symbols
+from kernel_builder.audit.checks import device, layout, linkage, metadata, sources, symbols
 from kernel_builder.audit.policy import Policy, load_policy
 from kernel_builder.audit.report import AuditReport, Finding, Severity
 from kernel_builder.audit.rules import RULES, Rule
@@ -58,6 +58,7 @@ def _check_files(subject: Subject, policy: Policy) -> Iterator[Finding]:
         if library.facts is not None:
             yield from linkage.check_linkage(library, library.facts, subject, policy)
             yield from symbols.check_symbols(str(library.path), library.facts, variant, policy)
+    yield from device.check_device_code(subject, variant)
 
 
 def _applied_rules(subject: Subject) -> set[Rule]:
@@ -66,4 +67,6 @@ def _applied_rules(subject: Subject) -> set[Rule]:
         applied.update(linkage.FORMAT_RULES)
         if any(library.facts is not None for library in subject.libraries):
             applied.update(linkage.RULES, symbols.RULES)
+            if device.is_readable(subject.arch_variant):
+                applied.update(device.RULES)
     return applied

@@ -79,6 +79,12 @@ EXECUTABLE_STACK = Rule("executable-stack", _ERROR, "No executable stack is aske
 SOURCE_PATHS = Rule("source-paths", _WARNING, "No path of the build machine is left in the binary.")
 DEBUG_SECTIONS = Rule("debug-sections", _NOTE, "The binary carries no debug information.")
 
+# The GPU code in its binaries
+DEVICE_CODE = Rule("device-code", _ERROR, "The GPU code is well formed.")
+DEVICE_ARCHS = Rule("device-archs", _ERROR, "There is GPU code for every arch that the metadata declares.")
+DEVICE_UNDECLARED = Rule("device-undeclared", _WARNING, "The metadata declares every arch that there is GPU code for.")
+DEVICE_UNREAD = Rule("device-unread", _NOTE, "All GPU code is in a form that the audit reads.")
+
 # Loading it
 IMPORT_DONE = Rule("import-done", _NOTE, "The artifact was imported in a fresh process.")
 IMPORT_WORKS = Rule("import-works", _ERROR, "The import succeeds.")
