@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import struct
 import zlib
 from dataclasses import replace
@@ -25,7 +26,7 @@ PATH = PurePosixPath(f"{ID}.abi3.so")
 
 def sample(name: str) -> bytes:
     """What a real compiler wrote; the file's name says for which devices."""
-    return (SAMPLES / name).read_bytes()
+    return base64.b64decode((SAMPLES / f"{name}.b64").read_text(encoding="ascii"))
 
 
 FATBIN = sample("cuda13-sm80-sm90a-sm100f-sm120-ptx120.fatbin")
