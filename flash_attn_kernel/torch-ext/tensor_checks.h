@@ -5,6 +5,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <stdexcept>
@@ -100,9 +101,17 @@ inline std::vector<int32_t> read_offsets(const char* name, const Tensor& tensor,
   return offsets;
 }
 
+// Contiguous and uninitialised. Straight to the allocator: the dispatcher behind torch::stable::empty() adds
+// 0.7 microseconds to each of the three tensors of a call, which shows in a decoding step.
 inline Tensor empty_tensor(const std::vector<int64_t>& sizes, ScalarType dtype) {
-  return torch::stable::empty({sizes.data(), sizes.size()}, dtype, std::nullopt,
-                              torch::stable::Device(torch::headeronly::DeviceType::CPU));
+  std::vector<int64_t> strides(sizes.size(), 1);
+  for (size_t i = sizes.size(); i-- > 1;) strides[i - 1] = strides[i] * std::max<int64_t>(sizes[i], 1);
+  const auto dtype_code = torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype));
+  AtenTensorHandle handle = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(),
+                                                         strides.data(), dtype_code,
+                                                         aoti_torch_device_type_cpu(), 0, &handle));
+  return Tensor(handle);
 }
 
 }  // namespace flash_attn_binding

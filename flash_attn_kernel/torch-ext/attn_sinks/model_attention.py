@@ -56,7 +56,9 @@ def flash_attn_forward(
         key, value = cache.update(key_states=key, value_states=value, layer_idx=module.layer_idx, kwargs=packing)
         cu_seq_lens_k, max_length_k = packing["cu_seq_lens_k"], packing["max_length_k"]
         attention_mask = None  # the model made it without the cached keys; the lengths say all of it
-    query, key, value = (_in_autocast_dtype(tensor.transpose(1, 2)) for tensor in (query, key, value))
+    query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+    if torch.is_autocast_enabled(query.device.type):
+        query, key, value = map(_in_autocast_dtype, (query, key, value))
     if is_causal is None:
         is_causal = getattr(module, "is_causal", True)
     is_causal = is_causal and query.shape[1] > 1
@@ -95,10 +97,7 @@ def flash_attn_forward(
 
 
 def _in_autocast_dtype(tensor: torch.Tensor) -> torch.Tensor:
-    device_type = tensor.device.type
-    if tensor.dtype == torch.float32 and torch.is_autocast_enabled(device_type):
-        return tensor.to(torch.get_autocast_dtype(device_type))
-    return tensor
+    return tensor.to(torch.get_autocast_dtype(tensor.device.type)) if tensor.dtype == torch.float32 else tensor
 
 
 def _align_top_left(

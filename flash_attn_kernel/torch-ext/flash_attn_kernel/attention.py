@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 
 from . import autograd  # noqa: F401  (registers the gradient and the fake implementations)
 from ._ops import ops
 from .checks import check_problem, check_results
+
+_without_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", nullcontext)  # noqa: SLF001 - no public name
+"""Inside, ops go past their gradients: what torch itself puts around the forward of an autograd function."""
 
 
 def attend(
@@ -76,7 +80,7 @@ def attend(
     if block_table is not None and seqused_k is None and cu_seqlens_k is not None:
         seqused_k = cu_seqlens_k.diff()
     longest_q, longest_k = longest_lengths(q, k, block_table, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k)
-    out, lse, probs = ops.flash_attn_forward(
+    arguments = (
         unit_stride(q),
         unit_stride(k),
         unit_stride(v),
@@ -102,7 +106,22 @@ def attend(
         return_probs,
         empty_lse,
     )
+    if _may_be_differentiated(q, k, v, sinks):
+        out, lse, probs = ops.flash_attn_forward(*arguments)
+    else:
+        # The registered gradient is Python, which every call would otherwise pass through: a quarter of a short one.
+        with _without_autograd():
+            out, lse, probs = ops.flash_attn_forward(*arguments)
     return out, lse, probs, rng_state
+
+
+def _may_be_differentiated(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, sinks: torch.Tensor | None) -> bool:
+    """Say whether a result may need a gradient; while a graph is captured, that is for the graph to know."""
+    if torch.compiler.is_compiling():
+        return True
+    if not torch.is_grad_enabled():
+        return False
+    return q.requires_grad or k.requires_grad or v.requires_grad or (sinks is not None and sinks.requires_grad)
 
 
 def attend_backward(
@@ -182,7 +201,7 @@ def as_window(window_size: Sequence[int | None] | torch.Tensor | None) -> tuple[
 
     window_size: a pair of ints or 0-d tensors (None on a side: unbounded), a tensor of two, or None for no window.
     """
-    if window_size is None:
+    if window_size is None or (isinstance(window_size, tuple) and window_size == (-1, -1)):
         return -1, -1
     if len(window_size) != 2:
         raise ValueError(f"`window_size` must be a pair (left, right), got {window_size}")

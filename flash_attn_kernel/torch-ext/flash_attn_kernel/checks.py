@@ -46,14 +46,14 @@ def check_problem(
     batch = _check_queries(q, cu_seqlens_q)
     _check_keys(batch, q, k, v, cu_seqlens_q, cu_seqlens_k, block_table, cache_batch_idx)
     _check_heads(q, k, v)
-    per_sequence = {
-        "seqused_q": seqused_q,
-        "seqused_k": seqused_k,
-        "leftpad_k": leftpad_k,
-        "cache_batch_idx": cache_batch_idx,
-    }
-    for name, lengths in per_sequence.items():
-        check_index(name, lengths, (batch,), q.device)
+    if seqused_q is not None:
+        check_index("seqused_q", seqused_q, (batch,), q.device)
+    if seqused_k is not None:
+        check_index("seqused_k", seqused_k, (batch,), q.device)
+    if leftpad_k is not None:
+        check_index("leftpad_k", leftpad_k, (batch,), q.device)
+    if cache_batch_idx is not None:
+        check_index("cache_batch_idx", cache_batch_idx, (batch,), q.device)
     if alibi_slopes is not None:
         _check_alibi(batch, q, alibi_slopes)
     if sinks is not None:
@@ -170,22 +170,24 @@ def _received(tensor: torch.Tensor) -> str:
 def _check_tensors(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
     for name, tensor in (("q", q), ("k", k), ("v", v)):
         check_type(name, tensor)
-    if q.dtype not in _FLOATING:
-        raise ValueError(f"`q` must be float16, bfloat16 or float32, got {q.dtype}")
+    dtype, device = q.dtype, q.device
+    if dtype not in _FLOATING:
+        raise ValueError(f"`q` must be float16, bfloat16 or float32, got {dtype}")
     for name, tensor in (("k", k), ("v", v)):
-        if tensor.dtype != q.dtype:
-            raise ValueError(f"`{name}` must have the dtype of `q`, {q.dtype}, got {tensor.dtype}")
-        check_device(name, tensor, q.device)
+        if tensor.dtype != dtype:
+            raise ValueError(f"`{name}` must have the dtype of `q`, {dtype}, got {tensor.dtype}")
+        check_device(name, tensor, device)
 
 
 def _check_queries(q: torch.Tensor, cu_seqlens_q: torch.Tensor | None) -> int:
     """Check the queries' extents; return the number of sequences."""
-    check_index("cu_seqlens_q", cu_seqlens_q, (None,), q.device)
-    expected = "(batch, seqlen, heads, head_dim)" if cu_seqlens_q is None else "(total, heads, head_dim)"
-    if q.dim() != (4 if cu_seqlens_q is None else 3):
-        raise ValueError(f"`q` must have shape {expected}, got {tuple(q.shape)}")
     if cu_seqlens_q is None:
-        return q.shape[0]
+        if q.dim() != 4:
+            raise ValueError(f"`q` must have shape (batch, seqlen, heads, head_dim), got {tuple(q.shape)}")
+        return q.size(0)
+    check_index("cu_seqlens_q", cu_seqlens_q, (None,), q.device)
+    if q.dim() != 3:
+        raise ValueError(f"`q` must have shape (total, heads, head_dim), got {tuple(q.shape)}")
     if cu_seqlens_q.shape[0] == 0:
         raise ValueError("`cu_seqlens_q` must have one entry more than there are sequences, got none")
     return cu_seqlens_q.shape[0] - 1
@@ -202,30 +204,35 @@ def _check_keys(
     cache_batch_idx: torch.Tensor | None,
 ) -> None:
     """Check the extents of keys and values: packed, in pages, or one row for each sequence."""
-    check_index("cu_seqlens_k", cu_seqlens_k, (batch + 1,), q.device)
-    check_index("block_table", block_table, (batch, None), q.device)
-    if cu_seqlens_q is not None and cu_seqlens_k is None and block_table is None:
+    if cu_seqlens_k is not None:
+        check_index("cu_seqlens_k", cu_seqlens_k, (batch + 1,), q.device)
+        if cu_seqlens_q is None:
+            raise ValueError("`cu_seqlens_k` needs `cu_seqlens_q`, got None")
+    if block_table is not None:
+        check_index("block_table", block_table, (batch, None), q.device)
+    elif cu_seqlens_q is not None and cu_seqlens_k is None:
         raise ValueError("packed queries (`cu_seqlens_q`) need `cu_seqlens_k` or `block_table`, got neither")
-    if cu_seqlens_k is not None and cu_seqlens_q is None:
-        raise ValueError("`cu_seqlens_k` needs `cu_seqlens_q`, got None")
     packed = cu_seqlens_k is not None and block_table is None
-    expected = "(total, heads, head_dim)" if packed else "(batch or pages, seqlen, heads, head_dim)"
-    for name, tensor in (("k", k), ("v", v)):
-        if tensor.dim() != (3 if packed else 4):
-            raise ValueError(f"`{name}` must have shape {expected}, got {tuple(tensor.shape)}")
-    if k.shape[:-1] != v.shape[:-1]:
-        raise ValueError(f"`v` must have the shape of `k` up to head_dim, {tuple(k.shape)}, got {tuple(v.shape)}")
-    if not packed and block_table is None and cache_batch_idx is None and k.shape[0] != batch:
-        raise ValueError(f"`k` must have the batch size of `q`, {batch}, got {k.shape[0]}")
+    dims = 3 if packed else 4
+    if k.dim() != dims or v.dim() != dims:
+        expected = "(total, heads, head_dim)" if packed else "(batch or pages, seqlen, heads, head_dim)"
+        name, tensor = ("k", k) if k.dim() != dims else ("v", v)
+        raise ValueError(f"`{name}` must have shape {expected}, got {tuple(tensor.shape)}")
+    shape_k, shape_v = k.shape, v.shape
+    if shape_k != shape_v and shape_k[:-1] != shape_v[:-1]:
+        raise ValueError(f"`v` must have the shape of `k` up to head_dim, {tuple(shape_k)}, got {tuple(shape_v)}")
+    if not packed and block_table is None and cache_batch_idx is None and shape_k[0] != batch:
+        raise ValueError(f"`k` must have the batch size of `q`, {batch}, got {shape_k[0]}")
 
 
 def _check_heads(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
-    if q.shape[-1] != k.shape[-1]:
-        raise ValueError(f"`k` must have the head_dim of `q`, {q.shape[-1]}, got {k.shape[-1]}")
-    for name, head_dim in (("q", q.shape[-1]), ("v", v.shape[-1])):
-        if not 1 <= head_dim <= MAX_HEAD_DIM:
-            raise ValueError(f"head_dim of `{name}` must be between 1 and {MAX_HEAD_DIM}, got {head_dim}")
-    heads, heads_k = q.shape[-2], k.shape[-2]
+    head_dim, value_dim = q.size(-1), v.size(-1)
+    if head_dim != k.size(-1):
+        raise ValueError(f"`k` must have the head_dim of `q`, {head_dim}, got {k.size(-1)}")
+    if not 1 <= head_dim <= MAX_HEAD_DIM or not 1 <= value_dim <= MAX_HEAD_DIM:
+        name, received = ("v", value_dim) if 1 <= head_dim <= MAX_HEAD_DIM else ("q", head_dim)
+        raise ValueError(f"head_dim of `{name}` must be between 1 and {MAX_HEAD_DIM}, got {received}")
+    heads, heads_k = q.size(-2), k.size(-2)
     if heads_k == 0 or heads % heads_k != 0:
         raise ValueError(f"the heads of `q` must be a multiple of those of `k`, got {heads} and {heads_k}")
 
