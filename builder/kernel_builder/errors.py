@@ -20,6 +20,7 @@ class ExitCode(IntEnum):
     AUDIT_FAILED = 6
     UPLOAD_REFUSED = 7
     TESTS_FAILED = 8
+    FETCH_FAILED = 9
     INTERRUPTED = 130
     BROKEN_PIPE = 141
     TERMINATED = 143
@@ -87,6 +88,12 @@ class ToolchainMissingError(BuilderError):
     exit_code = ExitCode.TOOLCHAIN_MISSING
 
 
+class FetchError(BuilderError):
+    """A package index cannot be reached, or what it sent is not what it should be."""
+
+    exit_code = ExitCode.FETCH_FAILED
+
+
 class CompileError(BuilderError):
     """Configuring, compiling or linking failed; the problem quotes the first diagnostics."""
 
@@ -97,6 +104,12 @@ class AuditError(BuilderError):
     """An artifact does not keep what its name and metadata promise."""
 
     exit_code = ExitCode.AUDIT_FAILED
+
+
+class UploadError(BuilderError):
+    """A release that may not be published, or a Hub that did not take it."""
+
+    exit_code = ExitCode.UPLOAD_REFUSED
 
 
 class TestsFailedError(BuilderError):

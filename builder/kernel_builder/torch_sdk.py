@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kernel_builder.backend import Backend
 from kernel_builder.errors import BadInputError, Problem
+from kernel_builder.host import HostPlatform, probe_host
 from kernel_builder.version import MinorVersion
 
 ENVIRONMENT_VARIABLE = "KERNEL_BUILDER_TORCH"
@@ -55,7 +56,7 @@ def probe_torch(chosen: Path | None = None) -> TorchSdk | None:
     places = (site / "torch" for site in list_site_directories()) if chosen is None else _list_candidates(chosen)
     for place in places:
         if (place / "version.py").is_file() and place.name == "torch":
-            return _read_sdk(place)
+            return read_torch(place, probe_host())
     if chosen is None:
         return None
     raise BadInputError(
@@ -80,7 +81,8 @@ def _list_candidates(chosen: Path) -> Iterator[Path]:
         yield from (found / "torch" for found in sorted(environment.glob(pattern), reverse=True))
 
 
-def _read_sdk(root: Path) -> TorchSdk:
+def read_torch(root: Path, host: HostPlatform) -> TorchSdk:
+    """Read the torch in a package directory; host: the platform that it is for. Raises `BadInputError`."""
     facts = {match[1]: _parse_literal(match[2]) for match in _ASSIGNMENT.finditer(_read_text(root / "version.py"))}
     version = facts.get("__version__")
     problem = None
@@ -99,7 +101,7 @@ def _read_sdk(root: Path) -> TorchSdk:
         }
     except ValueError as error:
         raise BadInputError(Problem(f"`{root / 'version.py'}`: {error}", hint="install torch again")) from error
-    return TorchSdk(root, version, release, _read_cxx11(root), accelerators)
+    return TorchSdk(root, version, release, _read_cxx11(root, host), accelerators)
 
 
 def _parse_literal(text: str) -> str | None:
@@ -111,9 +113,9 @@ def _parse_literal(text: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _read_cxx11(root: Path) -> bool | None:
+def _read_cxx11(root: Path, host: HostPlatform) -> bool | None:
     """Releases that could still be built either way say it in their CMake files; later ones are always cxx11."""
-    if not sys.platform.startswith("linux"):
+    if host.os != "linux":
         return None
     match = _CXX11_FLAG.search(_read_text(root / "share/cmake/Torch/TorchConfig.cmake"))
     return match is None or match[1] == "1"

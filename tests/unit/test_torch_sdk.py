@@ -8,7 +8,8 @@ import pytest
 
 from kernel_builder.backend import Backend
 from kernel_builder.errors import BadInputError
-from kernel_builder.torch_sdk import probe_torch
+from kernel_builder.host import HostPlatform
+from kernel_builder.torch_sdk import probe_torch, read_torch
 from kernel_builder.version import MinorVersion
 
 
@@ -68,11 +69,9 @@ def test_the_string_abi_is_read_where_it_could_be_either(site: Path) -> None:
     assert later.cxx11 is True
 
 
-def test_off_linux_there_is_one_string_abi(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "darwin")
-    sdk = probe_torch(site)
-    assert sdk is not None
-    assert sdk.cxx11 is None
+@pytest.mark.parametrize("host", ["aarch64-darwin", "x86_64-windows"])
+def test_off_linux_there_is_one_string_abi(site: Path, host: str) -> None:
+    assert read_torch(site / "torch", HostPlatform.parse(host)).cxx11 is None
 
 
 def test_where_there_is_none_the_user_hears_where_to_point(tmp_path: Path) -> None:

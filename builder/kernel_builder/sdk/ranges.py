@@ -1,0 +1,268 @@
+"""Parts of a remote wheel: a local file of the wheel's size whose holes are filled as they are asked for."""
+
+from __future__ import annotations
+
+import io
+import time
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from kernel_builder.errors import FetchError, Problem
+from kernel_builder.sdk.index import Link
+from kernel_builder.sdk.transport import InterruptedTransferError, Transport, redact_url
+
+TAIL = 2 << 20
+"""Read first from a wheel's end: torch's list of files and RECORD, which are written last, take 1.7 MB."""
+
+_GAP = 128 << 10  # what lies between two parts is read along when that costs less than another request
+_ATTEMPTS = 4
+_PAUSE = 0.2
+_LARGEST_WHEEL = 16 << 30
+_EMPTY_ARCHIVE = 22
+
+Span = tuple[int, int]
+"""First byte, and the byte behind the last."""
+
+
+@dataclass(slots=True)
+class _Journal:
+    """Which spans of the file are there; each line is written after its bytes."""
+
+    path: Path
+    spans: list[Span]
+
+    @classmethod
+    def load(cls, path: Path) -> _Journal:
+        spans = []
+        try:
+            lines = path.read_text(encoding="ascii").splitlines(keepends=True)
+        except (OSError, UnicodeDecodeError):
+            lines = []
+        for line in lines:
+            words = line.split()
+            if line.endswith("\n") and len(words) == 2 and all(word.isdigit() for word in words):  # noqa: PLR2004
+                spans.append((int(words[0]), int(words[1])))
+        return cls(path, merge_spans(spans))
+
+    def add(self, span: Span) -> None:
+        with self.path.open("a", encoding="ascii") as stream:
+            stream.write(f"{span[0]} {span[1]}\n")
+        self.spans = merge_spans([*self.spans, span])
+
+
+class PartialWheel:
+    """A wheel of which only parts are here. Give it a directory that nobody else uses; what was left there counts.
+
+    A server that does not know ranges sends the whole wheel once, and that is kept.
+    """
+
+    def __init__(self, link: Link, directory: Path, transport: Transport) -> None:
+        self._link = link
+        self._directory = directory
+        self._transport = transport
+        self._file = directory / "wheel"
+        self._size_file = directory / "size"
+        self._journal = _Journal.load(directory / "spans")
+        self._local = link.path
+        self._size = self._load_size()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every byte is here, so that the wheel's own digest can be checked."""
+        return self._local is not None or (self._size is not None and self._journal.spans == [(0, self._size)])
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole wheel."""
+        if self._size is None:
+            self.fetch_tail()
+        return self._size or 0
+
+    def discard(self) -> None:
+        """Forget everything that came."""
+        for path in (self._journal.path, self._size_file, self._file):
+            path.unlink(missing_ok=True)
+        self._journal.spans = []
+        self._size = self._load_size()
+
+    def fetch_tail(self) -> None:
+        """Bring the end of the file. Without knowing its size one request more is needed."""
+        if self._size is None:
+            self._fetch_span(0, 1)
+        if self._size is not None:
+            self.fetch([(max(0, self._size - TAIL), self._size)])
+
+    def fetch(self, spans: Iterable[Span]) -> None:
+        """Bring these spans, with those that lie close in one request. Raises `FetchError`."""
+        if self._local is not None:
+            return
+        for start, stop in coalesce_spans(spans, self._journal.spans):
+            self._fetch_span(start, stop)
+
+    def has(self, span: Span) -> bool:
+        """Whether these bytes are here."""
+        return self._local is not None or is_covered(span, self._journal.spans)
+
+    def open(self) -> IO[bytes]:
+        """The file for reading; bytes that were not fetched read as zeros."""
+        return (self._local or self._file).open("rb")
+
+    def open_archive(self) -> zipfile.ZipFile:
+        """The wheel as an archive, with its list of files. Raises `FetchError` when it is none."""
+        self.fetch_tail()
+        for _ in range(2):
+            try:
+                return zipfile.ZipFile(_Watched(self))
+            except _Unfetched as gap:
+                self.fetch([(gap.start, self.size)])  # a longer list than most; its start is known now
+            except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise
+                break
+        raise self._lies("its list of files is damaged")
+
+    def _fetch_span(self, start: int, stop: int) -> None:
+        """Fetch with retries that go on where the last one broke off."""
+        failures = 0
+        while not is_covered((start, stop), self._journal.spans):
+            missing = next(iter(subtract_spans((start, stop), self._journal.spans)))
+            before = sum(last - first for first, last in self._journal.spans)
+            try:
+                self._transfer(*missing)
+            except InterruptedTransferError as error:
+                progressed = sum(last - first for first, last in self._journal.spans) > before
+                failures = 0 if progressed else failures + 1
+                if failures >= _ATTEMPTS:
+                    raise FetchError(
+                        Problem(
+                            f"`{redact_url(self._link.url)}` broke off {_ATTEMPTS} times at byte {missing[0]}: {error}",
+                            hint="what came is kept: run the command again to go on from there",
+                        )
+                    ) from error
+                time.sleep(_PAUSE * 2**failures)
+
+    def _transfer(self, start: int, stop: int) -> None:
+        """One request, written to its place block by block."""
+        stream = self._transport.open_range(self._link.url, start, stop)
+        if stream.total is None:
+            raise self._lies("it does not say how long the wheel is")
+        self._keep_size(stream.total)
+        position = stream.start
+        with self._file.open("r+b") as file:
+            file.seek(position)
+            for block in stream.blocks:
+                if position + len(block) > stream.total:
+                    raise self._lies("it sends more than it announced")
+                file.write(block)
+                file.flush()
+                self._journal.add((position, position + len(block)))
+                position += len(block)
+        if not stream.is_partial and position < stream.total:
+            raise InterruptedTransferError(f"{position} of {stream.total} bytes came")
+
+    def _keep_size(self, total: int) -> None:
+        if self._size is not None and self._size != total:
+            raise self._lies(f"the wheel has {total} bytes now and had {self._size} before")
+        if not _EMPTY_ARCHIVE <= total <= _LARGEST_WHEEL:
+            raise self._lies(f"a file of {total} bytes is no wheel")
+        self._size = total
+        if not self._file.exists():
+            with self._file.open("wb") as file:
+                file.truncate(total)
+            self._size_file.write_text(f"{total}\n", encoding="ascii")
+
+    def _load_size(self) -> int | None:
+        if self._local is not None:
+            return self._local.stat().st_size if self._local.is_file() else None
+        try:
+            size = int(self._size_file.read_text(encoding="ascii"))
+            if self._file.stat().st_size == size:
+                return size
+        except (OSError, ValueError):
+            pass
+        for path in (self._journal.path, self._size_file, self._file):
+            path.unlink(missing_ok=True)
+        self._journal.spans = []
+        return self._link.size
+
+    def _lies(self, reason: str) -> FetchError:
+        return FetchError(
+            Problem(f"`{redact_url(self._link.url)}` cannot be used: {reason}", hint="try again, or use another index")
+        )
+
+
+class _Unfetched(Exception):  # noqa: N818 - not an error: it asks for more
+    """A reader wants bytes that are not here."""
+
+    def __init__(self, start: int) -> None:
+        super().__init__(f"byte {start} was not fetched")
+        self.start = start
+
+
+class _Watched(io.RawIOBase):
+    """The file of a partial wheel, which refuses to read a hole as zeros."""
+
+    def __init__(self, wheel: PartialWheel) -> None:
+        self._wheel = wheel
+        self._file = wheel.open()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def read(self, size: int = -1) -> bytes:
+        start = self._file.tell()
+        stop = self._wheel.size if size < 0 else min(start + size, self._wheel.size)
+        if start < stop and not self._wheel.has((start, stop)):
+            raise _Unfetched(start)
+        return self._file.read(size)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def merge_spans(spans: Iterable[Span], gap: int = 0) -> list[Span]:
+    """The same bytes as few spans, in order; those at most `gap` apart become one."""
+    merged: list[Span] = []
+    for start, stop in sorted(spans):
+        if merged and start <= merged[-1][1] + gap:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], stop))
+        elif stop > start:
+            merged.append((start, stop))
+    return merged
+
+
+def subtract_spans(span: Span, taken: Iterable[Span]) -> Iterator[Span]:
+    """What of a span is in none of the merged spans `taken`."""
+    start, stop = span
+    for first, last in taken:
+        if last <= start or first >= stop:
+            continue
+        if first > start:
+            yield start, first
+        start = last
+    if start < stop:
+        yield start, stop
+
+
+def coalesce_spans(wanted: Iterable[Span], taken: Sequence[Span], gap: int = _GAP) -> list[Span]:
+    """What to ask for so that `wanted` is here: what is here already is left out, close parts are one request."""
+    missing = (part for span in wanted for part in subtract_spans(span, taken))
+    return merge_spans(missing, gap)
+
+
+def is_covered(span: Span, taken: Iterable[Span]) -> bool:
+    """Whether merged spans hold all of a span."""
+    return next(subtract_spans(span, taken), None) is None
