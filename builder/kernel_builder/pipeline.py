@@ -18,15 +18,25 @@ from kernel_builder.backend import FACTS, Backend
 from kernel_builder.compile import CompiledTree, Workspace, compile_project, open_workspace
 from kernel_builder.compile.workspace import work_dir_of
 from kernel_builder.disk import check_directory, explain_disk
+from kernel_builder.environment import probe_environment
 from kernel_builder.errors import AuditError, BadInputError, Location, Problem
 from kernel_builder.inputs import BuildInputs, list_package_files, probe_inputs
-from kernel_builder.plan import BuildPlan, Exclusion, Selector, assume_environment, plan_build
+from kernel_builder.plan import (
+    BuildPlan,
+    Exclusion,
+    Selector,
+    ToolchainKey,
+    TorchSdkKey,
+    assume_environment,
+    plan_build,
+)
 from kernel_builder.progress import Listener, ignore_progress, step
 from kernel_builder.render.fileset import FileSet
-from kernel_builder.render.project import render_project
+from kernel_builder.render.project import list_sdk_variables, render_project
 from kernel_builder.spec.model import BuildSpec
 from kernel_builder.spec.reader import load_spec
-from kernel_builder.toolchain import Toolchain, probe_environment
+from kernel_builder.toolchain import Toolchain
+from kernel_builder.torch_sdk import TorchSdk
 from kernel_builder.variant import NoarchVariant
 
 
@@ -59,7 +69,7 @@ class BuildResult:
     """All that a build made. `stale` are older artifacts in the output that come from other sources."""
 
     outcomes: tuple[Outcome, ...]
-    trees: Mapping[Backend, CompiledTree]
+    trees: Mapping[ToolchainKey, CompiledTree]
     excluded: tuple[Exclusion, ...]
     stale: tuple[Path, ...]
 
@@ -102,10 +112,23 @@ def plan_project(project: Path, *, torch: Path | None = None, assumptions: Itera
     return PlannedProject(plan_build(loaded.spec, environment, inputs.digest), inputs, toolchain, loaded.notices)
 
 
-def generate_project(planned: PlannedProject, selector: Selector | None = None) -> dict[Backend, FileSet]:
-    """Render the generated project of each selected backend. Raises `NothingSelectedError`."""
+def generate_project(planned: PlannedProject, selector: Selector | None = None) -> dict[ToolchainKey, FileSet]:
+    """Render the generated project of each toolchain that serves a selected variant. Raises `NothingSelectedError`."""
     plan = (selector or Selector()).select(planned.plan)
-    return {backend: render_project(plan, backend) for backend in plan.backends}
+    return {key: render_project(plan, key) for key in plan.toolchains}
+
+
+def list_defines(planned: PlannedProject, toolchain: ToolchainKey) -> dict[str, str]:
+    """What CMake is to be given, as name and value, to configure the generated project of a toolchain.
+
+    A torch that is not on this machine is not named: only a build fetches it.
+    """
+    variants = planned.plan.list_variants(toolchain)
+    sdks = collect_sdks(planned, planned.plan)
+    found = {name: sdks[key] for name, key in list_sdk_variables(variants).items() if key in sdks}
+    return {"KERNEL_PROJECT_DIR": str(planned.spec.root.absolute())} | {
+        name: str(sdk.root) for name, sdk in found.items()
+    }
 
 
 def build_project(
@@ -131,21 +154,23 @@ def build_project(
     output = (planned.spec.root / "build" if output is None else output).absolute()
     check_directory(output, CHOOSE_OUTPUT)  # now, not after an hour of compiling
     outcomes: list[Outcome] = []
-    trees: dict[Backend, CompiledTree] = {}
+    trees: dict[ToolchainKey, CompiledTree] = {}
     with (
         explain_disk("the work directory or the output", "choose another place with `--work-dir` and `--output`"),
         open_workspace(work_dir_of(planned.spec.root, work_dir), listener) as workspace,
     ):
-        for backend in plan.backends:
-            trees[backend] = compile_project(
-                render_project(plan, backend),
+        sdks = collect_sdks(planned, plan)
+        for key in plan.toolchains:
+            trees[key] = compile_project(
+                render_project(plan, key),
                 plan,
-                backend,
+                key,
                 toolchain=planned.toolchain,
+                sdks=sdks,
                 workspace=workspace,
                 listener=listener,
                 jobs=jobs,
-                unnamed=planned.inputs.list_unnamed(planned.spec) if backend is Backend.CPU else (),
+                unnamed=planned.inputs.list_unnamed(planned.spec) if key.backend is Backend.CPU else (),
             )
         source = probe_source(planned.spec.root, planned.inputs.files)
         with open_staging(output, listener) as staging:
@@ -158,10 +183,11 @@ def build_project(
                         planned.inputs,
                         planned.toolchain,
                         source=source,
-                        flags=trees[variant.backend].flags.get(variant.unique_id, ()),
+                        torch=None if variant.sdk is None else sdks.get(variant.sdk),
+                        flags=trees[variant.toolchain].flags.get(variant.unique_id, ()),
                         platform_policy=PLATFORM_POLICY if policy is None or policy.name == DEFAULT_POLICY else None,
                     )
-                    tree = trees[variant.backend].directory(variant)
+                    tree = trees[variant.toolchain].directory(variant)
                     package = {
                         path: planned.spec.root / source
                         for path, source in list_package_files(planned.spec, variant.kernel_name).items()
@@ -171,6 +197,13 @@ def build_project(
                     report = audit_artifact(artifact, policy=policy)
                 outcomes.append(_settle(artifact, report, planned, output, workspace, keep_failed=keep_failed))
     return BuildResult(tuple(outcomes), trees, plan.excluded, _find_stale(output, planned))
+
+
+def collect_sdks(planned: PlannedProject, plan: BuildPlan) -> dict[TorchSdkKey, TorchSdk]:
+    """The directories of every torch that the plan compiles against."""
+    torch = planned.toolchain.torch
+    wanted = {variant.sdk for variant in plan.variants if variant.sdk is not None}
+    return {key: torch for key in wanted if torch is not None and torch.release == key.release}
 
 
 def _leave_uncompiled(plan: BuildPlan) -> BuildPlan:

@@ -14,13 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernel_builder import process
-from kernel_builder.backend import FACTS, Backend
+from kernel_builder.backend import Backend
 from kernel_builder.errors import BuilderError, Problem, ToolchainMissingError
-from kernel_builder.host import probe_host
-from kernel_builder.plan import BuildEnvironment
 from kernel_builder.torch_sdk import TorchSdk, probe_torch
 from kernel_builder.tvm_ffi_sdk import TvmFfiSdk, probe_tvm_ffi
-from kernel_builder.version import MinorVersion
 
 _ASK_SECONDS = 30.0
 _VERSION = re.compile(r"\b(\d+\.\d+(?:\.\d+)*)")
@@ -83,40 +80,19 @@ _TOOLKITS = {
 }
 
 
-def probe_environment(
-    *, torch: Path | None = None, backends: Iterable[Backend] = tuple(Backend)
-) -> tuple[BuildEnvironment, Toolchain]:
-    """Look at this machine: first what a plan depends on, second what a build runs.
+def probe_toolchain(*, torch: Path | None = None, backends: Iterable[Backend] = tuple(Backend)) -> Toolchain:
+    """Look for everything that a build runs or reads.
 
     torch: where to look for torch, see `probe_torch`. backends: whose device compilers are asked for.
-    A tool that is missing is None, never an error; `Toolchain` users that need it say what to install.
+    A tool that is missing is None, never an error; users that need it say what to install.
     """
-    sdk = probe_torch(torch)
-    tvm_ffi = probe_tvm_ffi()
     wanted = set(backends)
     toolkits = {
         backend: tool for backend in _TOOLKITS if backend in wanted and (tool := probe_toolkit(backend)) is not None
     }
-    versions = {
-        backend: MinorVersion.parse_release(tool.version)
-        for backend, tool in toolkits.items()
-        if FACTS[backend].versioned
-    }
-    environment = BuildEnvironment(
-        host=probe_host(),
-        torch=None if sdk is None else sdk.release,
-        torch_cxx11=True if sdk is None else sdk.cxx11,
-        toolkits=versions,
-        torch_backends=None if sdk is None else _list_torch_backends(sdk),
-        tvm_ffi=None if tvm_ffi is None else tvm_ffi.release,
+    return Toolchain(
+        probe_cxx(), probe_pip_tool("cmake"), probe_pip_tool("ninja"), probe_torch(torch), toolkits, probe_tvm_ffi()
     )
-    toolchain = Toolchain(probe_cxx(), probe_pip_tool("cmake"), probe_pip_tool("ninja"), sdk, toolkits, tvm_ffi)
-    return environment, toolchain
-
-
-def _list_torch_backends(sdk: TorchSdk) -> frozenset[Backend]:
-    """The devices that this torch has libraries for; on a Mac every torch has those for Metal."""
-    return frozenset(sdk.accelerators) | ({Backend.METAL} if sys.platform == "darwin" else set())
 
 
 def probe_cxx() -> Tool | None:

@@ -33,12 +33,13 @@ macro(kernel_project)
   kernel_add_compat_library()
 endmacro()
 
-# kernel_variant(<id> KERNEL <name> NAME <variant> FRAMEWORK <framework> NAME_MACRO <macro> [DEFINES <macro>...])
+# kernel_variant(<id> KERNEL <name> NAME <variant> FRAMEWORK <framework> [TORCH <version>] NAME_MACRO <macro>
+#                [DEFINES <macro>...])
 #
 # Adds the library of one artifact, without sources yet, `abi.<id>`: what sources need to be compiled for its ABI, and
 # `name.<id>`: the macro with the unique id, for sources that use it.
 function(kernel_variant id)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "KERNEL;NAME;FRAMEWORK;NAME_MACRO" "DEFINES")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "KERNEL;NAME;FRAMEWORK;TORCH;NAME_MACRO" "DEFINES")
   add_library("abi.${id}" INTERFACE)
   target_compile_definitions("abi.${id}" INTERFACE ${arg_DEFINES})
   target_include_directories("abi.${id}" INTERFACE "${PROJECT_SOURCE_DIR}/include")
@@ -48,7 +49,7 @@ function(kernel_variant id)
   add_library("${id}" ${KERNEL_LIBRARY_TYPE})
   set_target_properties("${id}" PROPERTIES PREFIX "" LINKER_LANGUAGE CXX)
   target_link_libraries("${id}" PRIVATE kernel_compat) # before the libraries that it takes the place of
-  kernel_link_framework("${id}" "${arg_FRAMEWORK}")
+  kernel_link_framework("${id}" "${arg_FRAMEWORK}" "${arg_TORCH}")
   kernel_link_toolkit("${id}")
 
   set(destination "${arg_KERNEL}/${arg_NAME}")
@@ -56,16 +57,17 @@ function(kernel_variant id)
   install(TARGETS "${id}" LIBRARY DESTINATION "${destination}" RUNTIME DESTINATION "${destination}")
 endfunction()
 
-# kernel_component(<name> INTO <id>... SOURCES <file>... [INCLUDE <directory>...] [CXX_FLAGS <flags>]
-#                  [DEVICE_FLAGS <flags>] [ARCHS <arch>...] [LIBRARIES <name>...])
+# kernel_component(<name> INTO <id>... SOURCES <file>... [INCLUDE <directory>...] [CXX_STANDARD <n>]
+#                  [CXX_FLAGS <flags>] [DEVICE_FLAGS <flags>] [ARCHS <arch>...] [LIBRARIES <name>...])
 #
 # Compiles sources and adds the objects to each library in INTO. For one library they are compiled for its ABI; what
-# goes into several is compiled once, for none. Headers among the sources are not compiled.
+# goes into several is compiled once, for none. Headers among the sources are not compiled. The C++ standard is that of
+# the project, the newest of its ABIs, where no other is given.
 #
 # A unique id changes with every change of any source. Those in KERNEL_UNNAMED_SOURCES do not see it, so that they are
 # compiled again for changes of their own only. Should one use the macro after all, it does not compile.
 function(kernel_component name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "CXX_FLAGS;DEVICE_FLAGS" "INTO;SOURCES;INCLUDE;ARCHS;LIBRARIES")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "CXX_STANDARD;CXX_FLAGS;DEVICE_FLAGS" "INTO;SOURCES;INCLUDE;ARCHS;LIBRARIES")
   set(named ${arg_SOURCES})
   set(unnamed ${arg_SOURCES})
   list(LENGTH arg_INTO count)
@@ -80,6 +82,11 @@ function(kernel_component name)
       kernel_add_objects("${name}.${part}" "${${part}}" "${arg_INCLUDE}" "${arg_CXX_FLAGS}")
       kernel_compile_for_device("${name}.${part}" "${arg_ARCHS}" "${arg_DEVICE_FLAGS}")
       target_link_libraries("${name}.${part}" PRIVATE ${arg_LIBRARIES})
+      if(arg_CXX_STANDARD)
+        foreach(language IN ITEMS CXX CUDA HIP OBJCXX)
+          set_target_properties("${name}.${part}" PROPERTIES "${language}_STANDARD" "${arg_CXX_STANDARD}")
+        endforeach()
+      endif()
       if(count EQUAL 1)
         target_link_libraries("${name}.${part}" PRIVATE "abi.${arg_INTO}")
       endif()

@@ -71,12 +71,21 @@ function(kernel_make_reproducible)
     return()
   endif()
   # The last one that fits is taken, and all the others may lie in the project.
-  foreach(pair IN ITEMS "${KERNEL_PROJECT_DIR}=." "${PROJECT_BINARY_DIR}=build" "${PROJECT_SOURCE_DIR}=generated"
-      "${KERNEL_TORCH_SDK}=torch" "${KERNEL_TVM_FFI_SDK}=tvm_ffi")
-    if(NOT pair MATCHES "^=")
-      kernel_add_host_options("-ffile-prefix-map=${pair}")
-    endif()
+  foreach(pair IN ITEMS "${KERNEL_PROJECT_DIR}=." "${PROJECT_BINARY_DIR}=build" "${PROJECT_SOURCE_DIR}=generated")
+    kernel_add_host_options("-ffile-prefix-map=${pair}")
   endforeach()
+endfunction()
+
+# kernel_map_directory(<interface library> <directory> <name>): the same for the headers of a framework, whose
+# directory only those see that are compiled for its ABI: another ABI in the project must not compile the rest again.
+function(kernel_map_directory target directory name)
+  if(NOT MSVC)
+    set(option "-ffile-prefix-map=${directory}=${name}")
+    target_compile_options("${target}" INTERFACE "$<$<COMPILE_LANGUAGE:C,CXX,OBJC,OBJCXX,HIP>:${option}>")
+    if(NOT option MATCHES ",") # nvcc splits at commas
+      target_compile_options("${target}" INTERFACE "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${option}>")
+    endif()
+  endif()
 endfunction()
 
 # kernel_isolate_symbols(): two kernels in one process never share a variable.

@@ -16,33 +16,29 @@ import pytest
 
 from kernel_builder.backend import Backend
 from kernel_builder.host import HostPlatform
-from kernel_builder.plan import BuildEnvironment, BuildPlan, describe_plan, plan_build
+from kernel_builder.plan import BuildPlan, describe_plan, plan_build
 from kernel_builder.render import FileSet, render_project
 from kernel_builder.spec.reader import load_spec
-from kernel_builder.version import MinorVersion
+from tests.unit.plan.projects import make_environment
 
 PROJECTS = Path(__file__).parent / "projects"
 TEMPLATES = Path(__file__).parents[2] / "templates"
-LINUX = HostPlatform("x86_64", "linux")
-TORCH = MinorVersion(2, 13)
 INPUTS_DIGEST = "0123456789abcdef" * 4
 
-CPU = BuildEnvironment(LINUX, TORCH)
-CUDA = BuildEnvironment(LINUX, TORCH, toolkits={Backend.CUDA: MinorVersion(13, 0)}, tvm_ffi=MinorVersion(0, 1))
+CPU = make_environment()
+CUDA = make_environment(cuda="13.0", tvm_ffi="0.1")
 ENVIRONMENTS = {
     "cpu-classic": CPU,
     "cpu-stable-abi": CPU,
     "cuda": CUDA,
-    "cuda-stable-abi": BuildEnvironment(
-        HostPlatform("aarch64", "linux"), MinorVersion(2, 11), toolkits={Backend.CUDA: MinorVersion(12, 6)}
-    ),
+    "cuda-stable-abi": make_environment(host=HostPlatform("aarch64", "linux"), torch="2.11", cuda="12.6"),
     "faces": CUDA,
     "hostile-flags": CPU,
-    "metal": BuildEnvironment(HostPlatform("aarch64", "darwin"), TORCH),
-    "noarch": BuildEnvironment(LINUX, None),
-    "rocm": BuildEnvironment(LINUX, TORCH, toolkits={Backend.ROCM: MinorVersion(7, 1)}),
+    "metal": make_environment(host=HostPlatform("aarch64", "darwin")),
+    "noarch": make_environment(torch=None),
+    "rocm": make_environment(rocm="7.1"),
     "tvm-ffi": CUDA,
-    "xpu": BuildEnvironment(LINUX, TORCH, toolkits={Backend.XPU: MinorVersion(2025, 3)}),
+    "xpu": make_environment(xpu="2025.3"),
 }
 
 
@@ -63,16 +59,16 @@ def list_expected(case: str) -> dict[PurePosixPath, bytes]:
     plan = plan_case(case)
     description = json.dumps(describe_plan(plan), indent=2, ensure_ascii=False) + "\n"
     expected = {PurePosixPath("plan.json"): description.encode()}
-    for backend in plan.backends:
+    for toolchain in plan.toolchains:
         listed = []
-        for path, content in render_project(plan, backend).items():
+        for path, content in render_project(plan, toolchain).items():
             original = find_original(path, content)
             if original is None:
-                expected[PurePosixPath(backend, path)] = content
+                expected[PurePosixPath(str(toolchain), path)] = content
                 listed.append(str(path))
             else:
                 listed.append(f"{path} = templates/{original.relative_to(TEMPLATES).as_posix()}")
-        expected[PurePosixPath(backend, "files.txt")] = "".join(f"{line}\n" for line in listed).encode()
+        expected[PurePosixPath(str(toolchain), "files.txt")] = "".join(f"{line}\n" for line in listed).encode()
     return expected
 
 
@@ -109,7 +105,7 @@ def test_every_compiled_backend_has_a_case() -> None:
 def test_no_generated_file_holds_a_path_of_this_machine() -> None:
     for case in ENVIRONMENTS:
         plan = plan_case(case)
-        for backend in plan.backends:
-            files: FileSet = render_project(plan, backend)
+        for toolchain in plan.toolchains:
+            files: FileSet = render_project(plan, toolchain)
             for path, content in files.items():
                 assert str(PROJECTS.parents[2]).encode() not in content, (case, path)

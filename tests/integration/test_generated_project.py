@@ -15,12 +15,13 @@ from elftools.elf.gnuversions import GNUVerNeedSection
 
 from kernel_builder.backend import Backend
 from kernel_builder.host import probe_host
-from kernel_builder.plan import BuildEnvironment, plan_build
+from kernel_builder.plan import plan_build
 from kernel_builder.render import render_project
 from kernel_builder.spec.model import BuildSpec, Component, Dependency, Face, Framework, General, TorchFramework
 from kernel_builder.spec.model import TorchNoarchFramework as Noarch
 from kernel_builder.toolchain import probe_pip_tool
 from kernel_builder.version import MinorVersion
+from tests.unit.plan.projects import make_environment
 
 TORCH = MinorVersion.parse_release(torch.__version__)
 SDK = Path(torch.__file__).parent
@@ -128,8 +129,8 @@ def configure(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]
     def run(
         spec: BuildSpec, *, planned: MinorVersion = TORCH, check: bool = True, **defines: object
     ) -> subprocess.CompletedProcess[str]:
-        plan = plan_build(spec, BuildEnvironment(probe_host(), planned), "0" * 64)
-        render_project(plan, Backend.CPU).write_to(tmp_path / "made")
+        plan = plan_build(spec, make_environment(host=probe_host(), torch=str(planned)), "0" * 64)
+        render_project(plan, plan.toolchains[0]).write_to(tmp_path / "made")
         ninja = probe_pip_tool("ninja")
         assert ninja is not None
         settings = {

@@ -28,8 +28,8 @@ def test_the_prefixes_of_the_path_leave_the_project_alone(noarch: Path) -> None:
     before = sorted(noarch.rglob("*"))
     planned = plan_project(noarch)
     assert [str(variant.variant) for variant in planned.plan.variants] == ["torch-cpu", "torch-cuda"]
-    assert set(generate_project(planned)) == {Backend.CPU, Backend.CUDA}
-    assert set(generate_project(planned, Selector(backends=(Backend.CUDA,)))) == {Backend.CUDA}
+    assert {str(key) for key in generate_project(planned)} == {"cpu", "cuda"}
+    assert [str(key) for key in generate_project(planned, Selector(backends=(Backend.CUDA,)))] == ["cuda"]
     assert sorted(noarch.rglob("*")) == before
 
 

@@ -8,9 +8,9 @@ import pytest
 from kernel_builder import doctor
 from kernel_builder.backend import FACTS, Backend
 from kernel_builder.doctor import probe_checks
+from kernel_builder.environment import probe_environment
 from kernel_builder.errors import ToolchainMissingError
-from kernel_builder.toolchain import probe_cxx, probe_environment, probe_pip_tool, probe_toolkit
-from kernel_builder.version import MinorVersion
+from kernel_builder.toolchain import probe_cxx, probe_pip_tool, probe_toolkit
 
 NVCC = "nvcc: NVIDIA (R) Cuda compiler driver\nCuda compilation tools, release 12.8, V12.8.93"
 HIPCC = "HIP version: 6.4.43482-0f2d60242\nAMD clang version 19.0.0git"
@@ -131,7 +131,7 @@ def test_toolkits_are_found_by_path_and_by_home(  # noqa: PLR0917 - pytest passe
     assert tool is not None
     assert (tool.version, tool.path.parent) == (version, home / "bin")
     environment, toolchain = probe_environment(backends=(backend,))
-    assert environment.toolkits == {backend: MinorVersion.parse(version)}
+    assert str(environment.offers[-1].key) == f"{backend}-{version}"
     assert toolchain.toolkits == {backend: tool}
 
 
@@ -142,9 +142,10 @@ def test_a_backend_that_compiles_nothing_has_no_toolkit() -> None:
 def test_the_environment_names_torch_and_what_it_was_built_for() -> None:
     environment, toolchain = probe_environment(backends=())
     assert toolchain.torch is not None
-    assert environment.torch == toolchain.torch.release
-    assert environment.torch_backends == frozenset(toolchain.torch.accelerators)
-    assert environment.toolkits == {}
+    (torch,) = environment.torches
+    assert torch.release == toolchain.torch.release
+    assert {build.backend for build in torch.builds or ()} >= {Backend.CPU, *toolchain.torch.accelerators}
+    assert [str(offer.key) for offer in environment.offers] == ["cpu"]
 
 
 def test_the_doctor_looks_for_everything() -> None:

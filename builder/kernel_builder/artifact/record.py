@@ -12,6 +12,7 @@ from kernel_builder.inputs import BuildInputs
 from kernel_builder.plan import VariantPlan
 from kernel_builder.spec.model import BuildSpec, General, KernelDependency
 from kernel_builder.toolchain import Toolchain
+from kernel_builder.torch_sdk import TorchSdk
 from kernel_builder.variant import ArchVariant, TvmFfiAbi
 
 PLATFORM_POLICY = "manylinux_2_28"
@@ -26,19 +27,20 @@ def describe_artifact(
     toolchain: Toolchain,
     *,
     source: SourceState | None,
+    torch: TorchSdk | None = None,
     flags: tuple[str, ...] = (),
     platform_policy: str | None = PLATFORM_POLICY,
 ) -> Metadata:
     """Make the metadata of one artifact, without the digest, which only its files can give.
 
-    source: the git state of the project. flags: the compiler flags of the variant's sources. platform_policy: what the
-    audit holds a compiled Linux artifact to. No clock, no host name and no path goes in, so that equal inputs give
-    equal bytes.
+    source: the git state of the project. torch: the one that it is compiled against, if any. flags: the
+    compiler flags of the variant's sources. platform_policy: what the audit holds a compiled Linux artifact to. No
+    clock, no host name and no path goes in, so that equal inputs give equal bytes.
     """
     record = _record_sources(variant, inputs, source)
     if isinstance(variant.variant, ArchVariant):
         is_linux = variant.variant.host.os == "linux"
-        record = _record_tools(record, variant.variant, toolchain)
+        record = _record_tools(record, variant.variant, toolchain, torch)
         record = replace(record, flags=flags, platform_policy=platform_policy if is_linux else None)
     general = spec.general
     kernel_depends = _list_kernel_depends(general, variant.backend)
@@ -81,9 +83,11 @@ def _record_sources(variant: VariantPlan, inputs: BuildInputs, source: SourceSta
     )
 
 
-def _record_tools(record: BuildRecord, variant: ArchVariant, toolchain: Toolchain) -> BuildRecord:
+def _record_tools(
+    record: BuildRecord, variant: ArchVariant, toolchain: Toolchain, torch: TorchSdk | None
+) -> BuildRecord:
     cxx = toolchain.cxx
-    sdk = toolchain.tvm_ffi if isinstance(variant.abi, TvmFfiAbi) else toolchain.torch
+    sdk = toolchain.tvm_ffi if isinstance(variant.abi, TvmFfiAbi) else torch
     version = None if sdk is None else sdk.version
     record = replace(record, compiler=None if cxx is None else f"{cxx.name} {cxx.version}")
     return replace(record, tvm_ffi=version) if isinstance(variant.abi, TvmFfiAbi) else replace(record, torch=version)

@@ -170,12 +170,13 @@ def _describe(result: BuildResult) -> dict[str, Any]:
         "stale": as_json(result.stale),
         "backends": [
             {
-                "backend": str(backend),
+                "backend": str(key.backend),
+                "toolchain": str(key),
                 "seconds": round(tree.seconds, 3),
                 "log": str(tree.log),
                 "timings": as_json(tree.timings),
             }
-            for backend, tree in sorted(result.trees.items())
+            for key, tree in sorted(result.trees.items(), key=lambda item: str(item[0]))
         ],
     }
     try:

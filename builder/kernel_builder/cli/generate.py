@@ -1,4 +1,4 @@
-"""`kernel-builder generate`: the CMake project of each backend, as files to look at, to open in an IDE or to build."""
+"""`kernel-builder generate`: the CMake project of each toolchain, as files to look at, for an IDE or to build."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kernel_builder.cli.options import (
 )
 from kernel_builder.cli.serialize import as_json
 from kernel_builder.generated import Change, diff_project, write_project
-from kernel_builder.pipeline import generate_project, plan_project
+from kernel_builder.pipeline import generate_project, list_defines, plan_project
 from kernel_builder.plan import Selector
 
 
@@ -33,7 +33,7 @@ from kernel_builder.plan import Selector
     type=click.Path(path_type=Path),
     required=True,
     metavar="DIR",
-    help="Where the projects go, each in a directory named after its backend.",
+    help="Where the projects go, each in a directory named after its toolchain, such as `cpu`.",
 )
 @click.option("-f", "--force", is_flag=True, help="Overwrite files that kernel-builder did not write.")
 @selector_options
@@ -56,34 +56,33 @@ def generate(  # noqa: PLR0917 - click passes by name
 ) -> None:
     """Write the CMake projects of a kernel.
 
-    There is one for each backend of PROJECT that can be planned here. Files that kernel-builder did not write, or
+    There is one for each toolchain that serves PROJECT here. Files that kernel-builder did not write, or
     that were edited since, are not overwritten.
     """
     planned = plan_project(project, torch=torch, assumptions=assumptions)
     console.remind(planned.notices)
     filesets = generate_project(planned, selector)
     write = diff_project if dry_run else write_project
-    changes = {backend: write(files, output / str(backend), force=force) for backend, files in sorted(filesets.items())}
-    defines = {"KERNEL_PROJECT_DIR": str(planned.spec.root.absolute())}
-    if planned.toolchain.torch is not None:
-        defines["KERNEL_TORCH_SDK"] = str(planned.toolchain.torch.root)
+    changes = {key: write(files, output / str(key), force=force) for key, files in filesets.items()}
+    defines = {key: list_defines(planned, key) for key in filesets}
     if console.as_json:
         projects = [
             {
-                "backend": str(backend),
-                "directory": str(output.absolute() / str(backend)),
-                "defines": defines,
+                "backend": str(key.backend),
+                "toolchain": str(key),
+                "directory": str(output.absolute() / str(key)),
+                "defines": defines[key],
                 "files": as_json(files),
             }
-            for backend, files in changes.items()
+            for key, files in changes.items()
         ]
         console.write_json({"dry-run": dry_run, "projects": projects})
         return
-    for backend, files in changes.items():
-        directory = output / str(backend)
+    for key, files in changes.items():
+        directory = output / str(key)
         for change in files:
             if change.change is not Change.SAME or console.verbose:
                 console.write(f"{change.change:<8}{directory / change.path}")
         words = ["cmake", "-G", "Ninja", "-S", str(directory), "-B", str(directory / "build")]
-        words += [f"-D{name}={value}" for name, value in defines.items()]
+        words += [f"-D{name}={value}" for name, value in defines[key].items()]
         console.say(f"configure it with: {shlex.join(words)}")

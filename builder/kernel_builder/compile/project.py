@@ -13,7 +13,6 @@ from pathlib import Path, PurePosixPath
 from build import BuildBackendException, BuildException, ProjectBuilder
 
 from kernel_builder import process
-from kernel_builder.backend import Backend
 from kernel_builder.compile.diagnostics import explain_failure
 from kernel_builder.compile.model import CompiledTree
 from kernel_builder.compile.ninja import list_timings, load_flags, load_steps, name_step, parse_progress
@@ -21,13 +20,15 @@ from kernel_builder.compile.unpack import unpack_wheel
 from kernel_builder.compile.workspace import Workspace
 from kernel_builder.disk import is_full
 from kernel_builder.errors import BadInputError, BuilderError, Problem, ToolchainMissingError
-from kernel_builder.plan import BuildPlan
+from kernel_builder.plan import BuildPlan, ToolchainKey, TorchSdkKey, VariantPlan
 from kernel_builder.progress import FileStarted, Listener, step
 from kernel_builder.remedy import install_command
 from kernel_builder.render.fileset import FileSet
+from kernel_builder.render.project import list_sdk_variables
 from kernel_builder.resources import count_jobs, probe_cores, probe_free_memory
 from kernel_builder.spec.model import Framework, TorchFramework, TorchNoarchFramework, TvmFfiFramework
 from kernel_builder.toolchain import Tool, Toolchain
+from kernel_builder.torch_sdk import TorchSdk
 
 _EPOCH = "315532800"  # the first moment that a zip file can hold; `__DATE__` must not differ between builds
 _UNUSABLE = (";", "[", "]", "\\", '"', "|", "<", ">", "$(", "${", "$ENV{", "$CACHE{", "\n", "\r")
@@ -46,32 +47,39 @@ _FLAG_VARIABLES = (  # what CMake reads from the environment at its first run on
 def compile_project(
     fileset: FileSet,
     plan: BuildPlan,
-    backend: Backend,
+    key: ToolchainKey,
     *,
     toolchain: Toolchain,
+    sdks: Mapping[TorchSdkKey, TorchSdk],
     workspace: Workspace,
     listener: Listener,
     jobs: int | None = None,
     unnamed: Iterable[PurePosixPath] = (),
 ) -> CompiledTree:
-    """Build the generated project of one backend, and unpack what it installs.
+    """Build the generated project of one toolchain, and unpack what it installs.
 
-    What was compiled before and has not changed is not compiled again. jobs: compilers at once, by default as many
-    as cores and free memory allow. unnamed: sources that do without the unique id, see `BuildInputs.list_unnamed`.
+    key: which of the plan's toolchains. toolchain: what it is on this machine. sdks: the torches that its variants are
+    compiled against. What was compiled before and has not changed is not compiled again. jobs: compilers at once, by
+    default as many as cores and free memory allow. unnamed: sources that do without the unique id, see
+    `BuildInputs.list_unnamed`.
     Raises `ToolchainMissingError` when a tool is missing, `CompileError` with the first diagnostics when the build
     fails.
     """
     started = time.monotonic()
     is_compiled = not isinstance(plan.spec.framework, TorchNoarchFramework)
-    _check_tools(plan.spec.framework, toolchain)
+    variants = plan.list_variants(key)
+    variables = {name: sdks.get(sdk) for name, sdk in list_sdk_variables(variants).items()}
+    _check_tools(plan.spec.framework, toolchain, variables)
     _check_places(plan.spec.root.resolve(), workspace.root)
-    log = workspace.log_file(backend)
-    build_dir = workspace.build_dir(backend)
+    log = workspace.log_file(key)
+    build_dir = workspace.build_dir(key)
     _drop_other_builds(build_dir, plan, toolchain)
-    fileset.write_to(workspace.project_dir(backend))
+    known = {name: sdk for name, sdk in variables.items() if sdk is not None}
+    settings = _make_settings(plan, toolchain, known, build_dir, unnamed)
+    fileset.write_to(workspace.project_dir(key))
     before = load_steps(build_dir)
     sources = _list_sources(plan)
-    name = f"compile {backend}" if is_compiled else f"collect {backend}"
+    name = f"compile {key}" if is_compiled else f"collect {key}"
 
     def tell(index: int, total: int, description: str) -> None:
         listener(FileStarted(name, index, total, name_step(description, sources)))
@@ -79,16 +87,16 @@ def compile_project(
     with step(listener, name):
         env = _make_environment(toolchain, _count_jobs(jobs))
         runner = _Runner(env, log, workspace.lock, tell)
-        wheel = _build_wheel(plan, backend, workspace, runner, _make_settings(plan, toolchain, build_dir, unnamed))
-    _drop_old_libraries(build_dir, plan)
-    tree = workspace.tree_dir(backend)
+        wheel = _build_wheel(plan, key, workspace, runner, settings)
+    _drop_old_libraries(build_dir, variants)
+    tree = workspace.tree_dir(key)
     unpack_wheel(wheel, tree)
     return CompiledTree(
         root=tree,
         log=log,
         seconds=time.monotonic() - started,
         timings=list_timings(before, load_steps(build_dir), sources),
-        flags=load_flags(build_dir, (variant.unique_id for variant in plan.variants)),
+        flags=load_flags(build_dir, (variant.unique_id for variant in variants)),
     )
 
 
@@ -130,13 +138,13 @@ class _Runner:
 
 
 def _build_wheel(
-    plan: BuildPlan, backend: Backend, workspace: Workspace, runner: _Runner, settings: Mapping[str, str]
+    plan: BuildPlan, key: ToolchainKey, workspace: Workspace, runner: _Runner, settings: Mapping[str, str]
 ) -> Path:
-    target = workspace.wheel_dir(backend)
+    target = workspace.wheel_dir(key)
     if target.exists():
         shutil.rmtree(target)
     try:
-        builder = ProjectBuilder(workspace.project_dir(backend), python_executable=sys.executable, runner=runner)
+        builder = ProjectBuilder(workspace.project_dir(key), python_executable=sys.executable, runner=runner)
         return Path(builder.build("wheel", target, settings))
     except (BuildBackendException, BuildException) as error:
         if isinstance(error, BuildBackendException) and isinstance(error.exception, OSError | BuilderError):
@@ -144,14 +152,14 @@ def _build_wheel(
         lines = runner.lines or str(error).splitlines()
         raise explain_failure(
             lines,
-            what=str(backend),
+            what=str(key),
             project=plan.spec.root,
-            log=workspace.log_file(backend),
+            log=workspace.log_file(key),
             disk_full=is_full(workspace.root),
         ) from error
 
 
-def _check_tools(framework: Framework, toolchain: Toolchain) -> None:
+def _check_tools(framework: Framework, toolchain: Toolchain, variables: Mapping[str, TorchSdk | None]) -> None:
     problems = []
     wanted: list[tuple[str, object, str]] = [
         ("CMake", toolchain.cmake, "pip install 'cmake>=3.29'"),
@@ -160,7 +168,8 @@ def _check_tools(framework: Framework, toolchain: Toolchain) -> None:
     if not isinstance(framework, TorchNoarchFramework):
         wanted.append(("a C++ compiler", toolchain.cxx, install_command("g++")))
     if isinstance(framework, TorchFramework):
-        wanted.append(("torch", toolchain.torch, "pip install torch"))
+        missing = any(sdk is None for sdk in variables.values())
+        wanted.append(("torch", None if missing else variables, "pip install torch"))
     if isinstance(framework, TvmFfiFramework):
         wanted.append(("tvm-ffi", toolchain.tvm_ffi, "pip install apache-tvm-ffi"))
     for name, found, remedy in wanted:
@@ -186,7 +195,11 @@ def _check_places(project: Path, work_dir: Path) -> None:
 
 
 def _make_settings(
-    plan: BuildPlan, toolchain: Toolchain, build_dir: Path, unnamed: Iterable[PurePosixPath]
+    plan: BuildPlan,
+    toolchain: Toolchain,
+    variables: Mapping[str, TorchSdk],
+    build_dir: Path,
+    unnamed: Iterable[PurePosixPath],
 ) -> dict[str, str]:
     settings = {
         "build-dir": str(build_dir).replace("{", "{{").replace("}", "}}"),  # it is a format for scikit-build-core
@@ -194,8 +207,7 @@ def _make_settings(
         "cmake.define.KERNEL_UNNAMED_SOURCES": ";".join(str(plan.spec.root.resolve() / path) for path in unnamed),
         "cmake.define.CMAKE_EXPORT_COMPILE_COMMANDS": "ON",
     }
-    if toolchain.torch is not None:
-        settings["cmake.define.KERNEL_TORCH_SDK"] = str(toolchain.torch.root)
+    settings |= {f"cmake.define.{name}": str(sdk.root) for name, sdk in variables.items()}
     if toolchain.tvm_ffi is not None:
         settings["cmake.define.KERNEL_TVM_FFI_SDK"] = str(toolchain.tvm_ffi.root)
     return settings
@@ -240,7 +252,7 @@ def _drop_other_builds(build_dir: Path, plan: BuildPlan, toolchain: Toolchain) -
     def describe(tool: Tool | None) -> str:
         return "" if tool is None else f"{tool.argv} {tool.version}"
 
-    torch, tvm_ffi = toolchain.torch, toolchain.tvm_ffi
+    tvm_ffi = toolchain.tvm_ffi
     facts = [
         str(build_dir),
         str(plan.spec.root.resolve()),
@@ -248,7 +260,6 @@ def _drop_other_builds(build_dir: Path, plan: BuildPlan, toolchain: Toolchain) -
         describe(toolchain.cxx),
         describe(toolchain.cmake),
         describe(toolchain.ninja),
-        "" if torch is None else f"{torch.root} {torch.version}",
         "" if tvm_ffi is None else f"{tvm_ffi.root} {tvm_ffi.version}",
         *(f"{name}={os.environ.get(name, '')}" for name in _FLAG_VARIABLES),
     ]
@@ -265,9 +276,9 @@ def _drop_other_builds(build_dir: Path, plan: BuildPlan, toolchain: Toolchain) -
         mark.write_text(fingerprint, encoding="ascii")
 
 
-def _drop_old_libraries(build_dir: Path, plan: BuildPlan) -> None:
+def _drop_old_libraries(build_dir: Path, variants: Iterable[VariantPlan]) -> None:
     """Remove the libraries of earlier sources: each has an id of its own, and nobody will link them again."""
-    ids = {variant.unique_id for variant in plan.variants}
+    ids = {variant.unique_id for variant in variants}
     for path in build_dir.iterdir() if build_dir.is_dir() else ():
         if path.name.startswith("_") and path.is_file() and path.name.partition(".")[0] not in ids:
             path.unlink()

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernel_builder.backend import Backend
 from kernel_builder.disk import explain_disk
 from kernel_builder.errors import BadInputError, Problem
 from kernel_builder.lock import hold_lock
+from kernel_builder.plan import ToolchainKey
 from kernel_builder.progress import Listener
 
 DIRECTORY_NAME = ".kernel-builder"
@@ -31,25 +31,25 @@ class Workspace:
     root: Path
     lock: int
 
-    def project_dir(self, backend: Backend) -> Path:
+    def project_dir(self, toolchain: ToolchainKey) -> Path:
         """The generated CMake project."""
-        return self.root / str(backend) / "project"
+        return self.root / str(toolchain) / "project"
 
-    def build_dir(self, backend: Backend) -> Path:
+    def build_dir(self, toolchain: ToolchainKey) -> Path:
         """CMake's and ninja's own directory; it stays, so that a second build is incremental."""
-        return self.root / str(backend) / "build"
+        return self.root / str(toolchain) / "build"
 
-    def wheel_dir(self, backend: Backend) -> Path:
+    def wheel_dir(self, toolchain: ToolchainKey) -> Path:
         """Where the build backend leaves its wheel."""
-        return self.root / str(backend) / "wheel"
+        return self.root / str(toolchain) / "wheel"
 
-    def tree_dir(self, backend: Backend) -> Path:
+    def tree_dir(self, toolchain: ToolchainKey) -> Path:
         """Where the wheel is unpacked."""
-        return self.root / str(backend) / "tree"
+        return self.root / str(toolchain) / "tree"
 
-    def log_file(self, backend: Backend) -> Path:
+    def log_file(self, toolchain: ToolchainKey) -> Path:
         """All that the tools said in the last build."""
-        return self.root / str(backend) / "build.log"
+        return self.root / str(toolchain) / "build.log"
 
     def failed_dir(self) -> Path:
         """Where artifacts that failed their audit are kept when the user asks for them."""

@@ -8,7 +8,18 @@ from __future__ import annotations
 from kernel_builder.plan.assumptions import assume_environment
 from kernel_builder.plan.build import plan_build
 from kernel_builder.plan.describe import describe_plan
-from kernel_builder.plan.model import BuildEnvironment, BuildPlan, Exclusion, VariantPlan
+from kernel_builder.plan.model import (
+    BuildEnvironment,
+    BuildPlan,
+    Exclusion,
+    ToolchainKey,
+    ToolchainLack,
+    ToolchainOffer,
+    TorchBuild,
+    TorchRelease,
+    TorchSdkKey,
+    VariantPlan,
+)
 from kernel_builder.plan.selector import Selector
 
 __all__ = [
@@ -16,6 +27,12 @@ __all__ = [
     "BuildPlan",
     "Exclusion",
     "Selector",
+    "ToolchainKey",
+    "ToolchainLack",
+    "ToolchainOffer",
+    "TorchBuild",
+    "TorchRelease",
+    "TorchSdkKey",
     "VariantPlan",
     "assume_environment",
     "describe_plan",

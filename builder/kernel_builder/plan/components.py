@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from kernel_builder.backend import Backend
 from kernel_builder.plan.archs import default_archs, intersect_cuda, intersect_rocm, sort_archs
-from kernel_builder.plan.model import Exclusion
+from kernel_builder.plan.model import Exclusion, ToolchainOffer
 from kernel_builder.plan.sharing import share_sources
 from kernel_builder.spec.model import BuildSpec, Component, TorchNoarchFramework
 from kernel_builder.version import MinorVersion
@@ -26,9 +26,13 @@ class ComponentChoice:
     refusal: str | None = None
 
 
-def choose_components(spec: BuildSpec, backend: Backend, toolkit: MinorVersion | None) -> ComponentChoice:
-    """Decide what is compiled for a backend. toolkit: its version, None for backends without one."""
+def choose_components(spec: BuildSpec, backend: Backend, offer: ToolchainOffer) -> ComponentChoice:
+    """Decide what is compiled for a backend by a toolchain."""
+    toolkit = offer.key.toolkit
     available = default_archs(backend, toolkit)
+    if offer.archs:
+        known = {arch.removesuffix("+PTX") for arch in offer.archs}
+        available = tuple(arch for arch in available if arch.removesuffix("+PTX") in known)
     if backend in _WITH_ARCHS and not available:
         return ComponentChoice(refusal=f"{backend} {toolkit} is too old for any device that this builder knows")
     chosen: list[Component] = []

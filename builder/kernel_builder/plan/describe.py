@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from kernel_builder.backend import FACTS
-from kernel_builder.plan.model import BuildPlan, VariantPlan
+from kernel_builder.plan.model import BuildPlan, ToolchainOffer, VariantPlan
 from kernel_builder.spec.model import BuildSpec, Component, TorchNoarchFramework
 
 DESCRIPTION_VERSION = 1
@@ -35,12 +35,27 @@ def describe_plan(plan: BuildPlan) -> dict[str, Any]:
         "kernel": plan.spec.general.name,
         "environment": {
             "host": str(environment.host),
-            "torch": _text(environment.torch),
+            "torch": _text(max((torch.release for torch in environment.torches), default=None)),
+            "torches": [str(torch.release) for torch in environment.torches],
             "tvm-ffi": _text(environment.tvm_ffi),
-            "toolkits": {str(backend): str(version) for backend, version in sorted(environment.toolkits.items())},
+            "toolkits": {
+                str(offer.key.backend): str(offer.key.toolkit)
+                for offer in sorted(environment.offers, key=lambda offer: str(offer.key))
+                if offer.key.toolkit is not None
+            },
+            "toolchains": [_describe_offer(offer) for offer in environment.offers],
         },
         "variants": [_describe_variant(plan.spec, variant) for variant in plan.variants],
         "excluded": [{"subject": item.subject, "reason": item.reason} for item in plan.excluded],
+    }
+
+
+def _describe_offer(offer: ToolchainOffer) -> dict[str, Any]:
+    return {
+        "name": str(offer.key),
+        "description": offer.description or None,
+        "fetched": offer.fetched,
+        "remedy": offer.remedy,
     }
 
 
@@ -50,6 +65,8 @@ def _describe_variant(spec: BuildSpec, variant: VariantPlan) -> dict[str, Any]:
         "variant": str(variant.variant),
         "id": variant.unique_id,
         "backend": str(variant.backend),
+        "toolchain": str(variant.toolchain),
+        "torch": None if variant.sdk is None else str(variant.sdk.release),
         "archs": list(variant.archs),
         "cxx-standard": variant.cxx_standard,
         "defines": list(FACTS[variant.backend].defines) if variant.cxx_standard is not None else [],

@@ -41,9 +41,13 @@ def list_libraries(variant: VariantPlan) -> list[dict[str, str]]:
     ]
 
 
-def list_components(spec: BuildSpec, variants: tuple[VariantPlan, ...]) -> list[dict[str, Any]]:
-    """Every object library of the project, the binding's first, then by component name."""
+def list_components(spec: BuildSpec, variants: tuple[VariantPlan, ...], standard: int) -> list[dict[str, Any]]:
+    """Every object library of the project, the binding's first, then by component name.
+
+    standard: the C++ standard of the project; what is compiled for an ABI of an older one says so.
+    """
     entries = list(_list_bindings(spec, variants))
+    older = {v.unique_id: str(v.cxx_standard) for v in variants if v.cxx_standard not in {standard, None}}
     for component in variants[0].components:
         ids = tuple(variant.unique_id for variant in variants)
         if _is_shared(component, variants):
@@ -53,6 +57,9 @@ def list_components(spec: BuildSpec, variants: tuple[VariantPlan, ...]) -> list[
                 _component_values(component, _own_target(variant, component.name), (variant.unique_id,))
                 for variant in variants
             )
+    for entry in entries:
+        first, *others = entry["variants"]
+        entry["cxx_standard"] = None if others else older.get(first)
     return entries
 
 

@@ -1,15 +1,16 @@
-"""Stage 3: BuildPlan -> FileSet. One CMake project for each backend, one target in it for each variant and face.
+"""Stage 3: BuildPlan -> FileSet. One CMake project for each toolchain, one target in it for each variant and face.
 
 The templates are lists of calls; what the calls do is in plain CMake modules, which are copied beside them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
 from kernel_builder.backend import FACTS, Backend, Language
-from kernel_builder.plan import BuildPlan, VariantPlan
+from kernel_builder.plan import BuildPlan, ToolchainKey, TorchSdkKey, VariantPlan
 from kernel_builder.render.components import list_components, list_libraries
 from kernel_builder.render.environment import read_template, render_template
 from kernel_builder.render.fileset import FileSet
@@ -25,6 +26,7 @@ _BACKEND_FILES: dict[Backend, tuple[str, ...]] = {
     Backend.ROCM: ("backend/Rocm.cmake", "hipify.py"),
     Backend.XPU: ("backend/Xpu.cmake",),
 }
+_SDK_VARIABLE = "KERNEL_TORCH_SDK"
 _COMPAT = ("clocks.c", "cxx.cpp", "files.c", "forward.h", "math.c", "numbers.c", "single_threaded.c", "threads.c")
 _LANGUAGES = {
     Language.CXX: ("C", "CXX"),
@@ -35,20 +37,20 @@ _LANGUAGES = {
 }
 
 
-def render_project(plan: BuildPlan, backend: Backend) -> FileSet:
-    """Write the project that builds all variants of one backend, in memory.
+def render_project(plan: BuildPlan, toolchain: ToolchainKey) -> FileSet:
+    """Write the project that builds all variants of one toolchain, in memory.
 
     Equal plans give equal bytes, wherever the kernel project lies. The project is configured with
     `KERNEL_PROJECT_DIR`, the directory of `build.toml`, and for variants that are compiled against torch with
-    `KERNEL_TORCH_SDK`, the directory with torch's `include` and `lib`. It installs `<kernel name>/<variant>/...`.
+    `list_sdk_variables`. It installs `<kernel name>/<variant>/...`.
 
-    Raises `ValueError` when the plan has no variant of that backend.
+    Raises `ValueError` when the plan has no variant of that toolchain.
     """
-    variants = tuple(variant for variant in plan.variants if variant.backend is backend)
+    variants = plan.list_variants(toolchain)
     if not variants:
-        raise ValueError(f"the plan has no variant for `{backend}`")
+        raise ValueError(f"the plan has no variant for `{toolchain}`")
     noarch = isinstance(variants[0].variant, NoarchVariant)
-    files = _render_noarch(plan, variants) if noarch else _render_compiled(plan, backend, variants)
+    files = _render_noarch(plan, variants) if noarch else _render_compiled(plan, variants)
     files["pyproject.toml"] = render_template(
         "pyproject.toml.j2",
         name=plan.spec.general.name,
@@ -73,29 +75,41 @@ def _render_noarch(plan: BuildPlan, variants: tuple[VariantPlan, ...]) -> dict[s
     }
 
 
-def _render_compiled(plan: BuildPlan, backend: Backend, variants: tuple[VariantPlan, ...]) -> dict[str, bytes]:
-    language = FACTS[backend].language
-    if language is None:
-        raise ValueError(f"nothing is compiled for `{backend}`")
+def list_sdk_variables(variants: Iterable[VariantPlan]) -> dict[str, TorchSdkKey]:
+    """CMake variable -> the torch whose directory, with `include` and `lib`, it is to hold.
+
+    `KERNEL_TORCH_SDK` is the newest release; older ones beside it have their digits in the name.
+    """
+    keys = {variant.sdk.release: variant.sdk for variant in variants if variant.sdk is not None}
+    newest = max(keys, default=None)
+    return {
+        _SDK_VARIABLE if release == newest else f"{_SDK_VARIABLE}_{release.compact}": key
+        for release, key in sorted(keys.items())
+    }
+
+
+def _render_compiled(plan: BuildPlan, variants: tuple[VariantPlan, ...]) -> dict[str, bytes]:
     first = variants[0]
-    environment = plan.environment
-    tvm_ffi = environment.tvm_ffi if _framework(first) == "tvm-ffi" else None
-    torch = environment.torch if tvm_ffi is None else None
-    toolkit = first.variant.backend_version if isinstance(first.variant, ArchVariant) else None
+    backend, language = first.backend, FACTS[first.backend].language
+    if language is None or not isinstance(first.variant, ArchVariant):
+        raise ValueError(f"nothing is compiled for `{backend}`")
+    tvm_ffi = first.variant.abi.version if isinstance(first.variant.abi, TvmFfiAbi) else None
+    toolkit = first.variant.backend_version
+    standard = max(variant.cxx_standard or 0 for variant in variants)
     values = {
         "project": plan.spec.general.name,
         "languages": _LANGUAGES[language],
         "backend": str(backend),
         "toolkit": None if toolkit is None else str(toolkit),
-        "host": str(environment.host),
-        "cxx_standard": str(first.cxx_standard),
+        "host": str(first.variant.host),
+        "cxx_standard": str(standard),
         "defines": FACTS[backend].defines,
-        "torch": None if torch is None else str(torch),
+        "torches": [str(key.release) for key in list_sdk_variables(variants).values()],
         "tvm_ffi": None if tvm_ffi is None else str(tvm_ffi),
         "libraries": list_libraries(first),
         "variants": [_variant_values(plan.spec, variant) for variant in variants],
         "patterns": _package_patterns(plan.spec),
-        "components": list_components(plan.spec, variants),
+        "components": list_components(plan.spec, variants, standard),
     }
     return {
         "CMakeLists.txt": render_template("CMakeLists.txt.j2", **values),
@@ -128,6 +142,7 @@ def _variant_values(spec: BuildSpec, variant: VariantPlan) -> dict[str, Any]:
         "kernel_name": variant.kernel_name,
         "name": str(variant.variant),
         "framework": _framework(variant),
+        "torch": None if variant.sdk is None else str(variant.sdk.release),
         "name_macro": "TVM_FFI_EXTENSION_NAME" if _framework(variant) == "tvm-ffi" else "TORCH_EXTENSION_NAME",
         "defines": _abi_defines(variant),
         "packages": [spec.extension_dir / name for name in names],

@@ -5,27 +5,39 @@ include_guard(GLOBAL)
 
 set(KERNEL_LIBRARY_TYPE MODULE)
 
-# kernel_expect_torch(<version>): KERNEL_TORCH_SDK holds torch of that release line.
+# kernel_torch_directory(<result> <release>): the directory that holds torch of a release line.
+#
+# It is KERNEL_TORCH_SDK; in a project of several releases that is the newest one, and the others are in variables with
+# their digits, such as KERNEL_TORCH_SDK_211 for torch 2.11.
+function(kernel_torch_directory result release)
+  string(REPLACE "." "" digits "${release}")
+  if(KERNEL_TORCH_SDK_${digits})
+    set(${result} "${KERNEL_TORCH_SDK_${digits}}" PARENT_SCOPE)
+  else()
+    set(${result} "${KERNEL_TORCH_SDK}" PARENT_SCOPE)
+  endif()
+endfunction()
+
+# kernel_expect_torch(<release>): there is torch of that release line.
 function(kernel_expect_torch planned)
+  kernel_torch_directory(sdk "${planned}")
   set(remedy "Configure with -DKERNEL_TORCH_SDK=<directory of the torch package>, or run kernel-builder again.")
-  set(include "${KERNEL_TORCH_SDK}/include")
   foreach(header IN ITEMS torch/headeronly/version.h torch/csrc/api/include/torch/version.h)
-    kernel_read_macro(major "${include}/${header}" TORCH_VERSION_MAJOR)
-    kernel_read_macro(minor "${include}/${header}" TORCH_VERSION_MINOR)
+    kernel_read_macro(major "${sdk}/include/${header}" TORCH_VERSION_MAJOR)
+    kernel_read_macro(minor "${sdk}/include/${header}" TORCH_VERSION_MINOR)
     if(NOT major STREQUAL "" AND NOT minor STREQUAL "")
       break()
     endif()
   endforeach()
   if(major STREQUAL "" OR minor STREQUAL "")
-    message(FATAL_ERROR "There are no headers of torch in `${KERNEL_TORCH_SDK}`.\n${remedy}")
+    message(FATAL_ERROR "There are no headers of torch in `${sdk}`.\n${remedy}")
   endif()
   kernel_check_version("torch" "${major}.${minor}" "${planned}" "${remedy}")
-  set_property(GLOBAL PROPERTY KERNEL_TORCH_INCLUDE "${include};${include}/torch/csrc/api/include")
 endfunction()
 
-# kernel_find_torch_library(<name>): the imported target `torch::<name>`.
-function(kernel_find_torch_library name)
-  if(TARGET "torch::${name}")
+# kernel_find_torch_library(<release> <name>): the imported target `torch-<release>::<name>`.
+function(kernel_find_torch_library release name)
+  if(TARGET "torch-${release}::${name}")
     return()
   endif()
   if(WIN32)
@@ -33,29 +45,32 @@ function(kernel_find_torch_library name)
   else()
     set(file "${CMAKE_SHARED_LIBRARY_PREFIX}${name}${CMAKE_SHARED_LIBRARY_SUFFIX}")
   endif()
-  set(location "${KERNEL_TORCH_SDK}/lib/${file}")
+  kernel_torch_directory(sdk "${release}")
+  set(location "${sdk}/lib/${file}")
   if(NOT EXISTS "${location}")
-    message(FATAL_ERROR "The torch in `${KERNEL_TORCH_SDK}` has no `${file}`.\n"
+    message(FATAL_ERROR "The torch in `${sdk}` has no `${file}`.\n"
       "Give KERNEL_TORCH_SDK a torch that is built for `${KERNEL_PROJECT_BACKEND}`.")
   endif()
-  add_library("torch::${name}" UNKNOWN IMPORTED GLOBAL)
-  set_target_properties("torch::${name}" PROPERTIES IMPORTED_LOCATION "${location}")
+  add_library("torch-${release}::${name}" UNKNOWN IMPORTED GLOBAL)
+  set_target_properties("torch-${release}::${name}" PROPERTIES IMPORTED_LOCATION "${location}")
 endfunction()
 
-# kernel_link_framework(<id> <framework>): a Python extension module; framework is `torch` or `torch-stable-abi`.
-function(kernel_link_framework id framework)
-  kernel_link_torch("${id}" "${framework}")
+# kernel_link_framework(<id> <framework> <release>): a Python extension module for torch of a release line; framework is
+# `torch` or `torch-stable-abi`.
+function(kernel_link_framework id framework release)
+  kernel_link_torch("${id}" "${framework}" "${release}")
   kernel_link_python("${id}")
 endfunction()
 
-# kernel_link_torch(<id> <framework>): compile against torch's headers, and name torch's libraries as needed.
+# kernel_link_torch(<id> <framework> <release>): compile against torch's headers, and name torch's libraries as needed.
 #
 # torch keeps the symbols of its libraries to itself, so an extension finds only what it names as needed; it must name
 # all three even where it uses symbols of one, since these also bring the C++ runtime symbols that old systems lack.
 # There is no run path: at the time that a kernel is loaded, torch has been.
-function(kernel_link_torch id framework)
-  get_property(include GLOBAL PROPERTY KERNEL_TORCH_INCLUDE)
-  target_include_directories("abi.${id}" SYSTEM INTERFACE ${include})
+function(kernel_link_torch id framework release)
+  kernel_torch_directory(sdk "${release}")
+  target_include_directories("abi.${id}" SYSTEM INTERFACE "${sdk}/include" "${sdk}/include/torch/csrc/api/include")
+  kernel_map_directory("abi.${id}" "${sdk}" torch)
   set(libraries torch_cpu torch c10)
   if(framework STREQUAL "torch")
     # The stable ABI reaches device functions through `torch`, and is compiled against a torch for any device.
@@ -65,8 +80,8 @@ function(kernel_link_torch id framework)
     target_link_options("${id}" PRIVATE "LINKER:--no-as-needed")
   endif()
   foreach(library IN LISTS libraries)
-    kernel_find_torch_library("${library}")
-    target_link_libraries("${id}" PRIVATE "torch::${library}")
+    kernel_find_torch_library("${release}" "${library}")
+    target_link_libraries("${id}" PRIVATE "torch-${release}::${library}")
   endforeach()
 endfunction()
 

@@ -27,9 +27,10 @@ function(kernel_expect_tvm_ffi planned)
   set_target_properties(tvm::ffi PROPERTIES IMPORTED_LOCATION "${library}")
 endfunction()
 
-# kernel_link_framework(<id> <framework>): a library that tvm-ffi loads by itself, so not a Python module.
-function(kernel_link_framework id framework)
+# kernel_link_framework(<id> <framework> <torch>): a library that tvm-ffi loads by itself, so not a Python module.
+function(kernel_link_framework id framework torch)
   target_include_directories("abi.${id}" SYSTEM INTERFACE "${KERNEL_TVM_FFI_SDK}/include")
+  kernel_map_directory("abi.${id}" "${KERNEL_TVM_FFI_SDK}" tvm_ffi)
   target_link_libraries("${id}" PRIVATE tvm::ffi)
   if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
     target_link_options("${id}" PRIVATE "LINKER:--no-as-needed")

@@ -11,7 +11,7 @@ from kernel_builder.artifact.provenance import SourceState
 from kernel_builder.artifact.record import describe_artifact
 from kernel_builder.backend import Backend
 from kernel_builder.inputs import BuildInputs
-from kernel_builder.plan import VariantPlan
+from kernel_builder.plan import ToolchainKey, VariantPlan
 from kernel_builder.spec.model import (
     BackendGeneral,
     BuildSpec,
@@ -55,10 +55,12 @@ TOOLCHAIN = Toolchain(
     cxx=Tool("gcc", ("/usr/bin/c++",), "12.2.0"),
     cmake=None,
     ninja=None,
-    torch=TorchSdk(Path("/torch"), "2.13.0+cpu", MinorVersion(2, 13), cxx11=True, accelerators={}),
+    torch=None,
     toolkits={},
 )
-CPU = VariantPlan("relu", parse_variant("torch213-cxx11-cpu-x86_64-linux"), "_relu_cpu_1234567", (RELU,))
+TORCH = TorchSdk(Path("/torch"), "2.13.0+cpu", MinorVersion(2, 13), cxx11=True, accelerators={})
+KEY = ToolchainKey(Backend.CPU)
+CPU = VariantPlan("relu", parse_variant("torch213-cxx11-cpu-x86_64-linux"), "_relu_cpu_1234567", KEY, (RELU,))
 SOURCE = SourceState(GitState(COMMIT, dirty=True), tree=COMMIT)
 
 
@@ -89,7 +91,7 @@ def test_kernels_that_need_kernels_need_a_loader_that_knows_them() -> None:
 
 
 def test_a_compiled_artifact_records_tools_and_sources() -> None:
-    record = describe_artifact(SPEC, CPU, INPUTS, TOOLCHAIN, source=SOURCE, flags=("-O3",)).record
+    record = describe_artifact(SPEC, CPU, INPUTS, TOOLCHAIN, source=SOURCE, flags=("-O3",), torch=TORCH).record
     assert record is not None
     assert record.variant == "torch213-cxx11-cpu-x86_64-linux"
     assert (record.compiler, record.torch, record.flags) == ("gcc 12.2.0", "2.13.0+cpu", ("-O3",))
@@ -111,7 +113,7 @@ def test_only_what_was_held_to_a_policy_names_it(variant: str, policy: str | Non
 
 
 def test_python_alone_records_no_compiler() -> None:
-    plan = VariantPlan("relu", parse_variant("torch-cpu"), "_relu_cpu_1234567")
+    plan = VariantPlan("relu", parse_variant("torch-cpu"), "_relu_cpu_1234567", KEY)
     record = describe_artifact(SPEC, plan, INPUTS, TOOLCHAIN, source=None, flags=("-O3",)).record
     assert record is not None
     assert (record.compiler, record.torch, record.flags, record.platform_policy) == (None, None, (), None)

@@ -9,11 +9,13 @@ import pytest
 from kernel_builder.backend import Backend
 from kernel_builder.compile import CompiledTree, compile_project, open_workspace
 from kernel_builder.errors import BadInputError, CompileError, ToolchainMissingError
-from kernel_builder.pipeline import PlannedProject, plan_project
+from kernel_builder.pipeline import PlannedProject, collect_sdks, plan_project
+from kernel_builder.plan import ToolchainKey
 from kernel_builder.progress import ignore_progress
 from kernel_builder.render.fileset import FileSet
 from kernel_builder.render.project import render_project
 
+CPU = ToolchainKey(Backend.CPU)
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "kernels"
 
 
@@ -24,10 +26,11 @@ def plan(name: str, place: Path) -> PlannedProject:
 def compile_it(planned: PlannedProject, work: Path, fileset: FileSet | None = None) -> CompiledTree:
     with open_workspace(work, ignore_progress) as workspace:
         return compile_project(
-            render_project(planned.plan, Backend.CPU) if fileset is None else fileset,
+            render_project(planned.plan, CPU) if fileset is None else fileset,
             planned.plan,
-            Backend.CPU,
+            CPU,
             toolchain=planned.toolchain,
+            sdks=collect_sdks(planned, planned.plan),
             workspace=workspace,
             listener=ignore_progress,
         )
@@ -89,7 +92,7 @@ def test_a_file_that_went_away_is_gone_from_the_next_tree(tmp_path: Path) -> Non
 
 def test_a_failure_of_the_generated_project_is_told_in_its_words(tmp_path: Path) -> None:
     planned = plan("relu-noarch", tmp_path)
-    files = dict(render_project(planned.plan, Backend.CPU))
+    files = dict(render_project(planned.plan, CPU))
     listfile = next(path for path in files if path.name == "CMakeLists.txt")
     files[listfile] += b'message(FATAL_ERROR "The plan and the machine differ.")\n'
     with pytest.raises(CompileError, match=r"building for cpu failed: The plan and the machine differ\."):

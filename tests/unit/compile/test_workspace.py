@@ -7,7 +7,9 @@ import pytest
 from kernel_builder.backend import Backend
 from kernel_builder.compile.workspace import is_work_dir, open_workspace, remove_work_dir, work_dir_of
 from kernel_builder.errors import BadInputError
+from kernel_builder.plan import ToolchainKey
 from kernel_builder.progress import ignore_progress
+from kernel_builder.version import MinorVersion
 
 
 def test_it_is_marked_as_a_cache_and_hidden_from_git(tmp_path: Path) -> None:
@@ -21,11 +23,11 @@ def test_it_is_marked_as_a_cache_and_hidden_from_git(tmp_path: Path) -> None:
         pass
 
 
-def test_every_backend_has_its_own_directories(tmp_path: Path) -> None:
+def test_every_toolchain_has_its_own_directories(tmp_path: Path) -> None:
     with open_workspace(tmp_path / "work", ignore_progress) as workspace:
         places = [
-            place(backend)
-            for backend in (Backend.CPU, Backend.CUDA)
+            place(key)
+            for key in (ToolchainKey(Backend.CPU), ToolchainKey(Backend.CUDA, MinorVersion(13, 0)))
             for place in (workspace.project_dir, workspace.build_dir, workspace.wheel_dir, workspace.tree_dir)
         ]
     assert len(set(places)) == len(places)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from kernel_builder.backend import Backend
 from kernel_builder.host import HostPlatform
-from kernel_builder.plan import BuildEnvironment
+from kernel_builder.plan import BuildEnvironment, ToolchainKey, ToolchainOffer, TorchBuild, TorchRelease
+from kernel_builder.plan.matrix import load_matrix
 from kernel_builder.spec.model import BackendGeneral, BuildSpec, Component, Face, Framework, General, TorchFramework
 from kernel_builder.version import MinorVersion
 
@@ -16,19 +18,30 @@ DIGEST = "f" * 64
 BINDING = (PurePosixPath("torch-ext/torch_binding.cpp"),)
 
 
+def make_torch(version: str, *builds: TorchBuild, cxx11: bool = True) -> TorchRelease:
+    """A release with the facts of the matrix; without builds it is published for everything."""
+    known = load_matrix().describe(MinorVersion.parse(version))
+    return replace(known, cxx11=cxx11, builds=frozenset(builds) or None)
+
+
 def make_environment(
-    *,
+    *torches: TorchRelease,
     host: HostPlatform = LINUX,
     torch: str | None = "2.13",
     tvm_ffi: str | None = None,
-    torch_backends: frozenset[Backend] | None = None,
     **toolkits: str,
 ) -> BuildEnvironment:
+    """An environment with a C++ compiler, on a Mac with Metal, and with these toolkits; words divide versions."""
+    keys = [ToolchainKey(Backend.CPU), *([ToolchainKey(Backend.METAL)] if host.os == "darwin" else [])]
+    keys += [
+        ToolchainKey(Backend(name), MinorVersion.parse(version))
+        for name, versions in toolkits.items()
+        for version in versions.split()
+    ]
     return BuildEnvironment(
         host=host,
-        torch=None if torch is None else MinorVersion.parse(torch),
-        toolkits={Backend(name): MinorVersion.parse(version) for name, version in toolkits.items()},
-        torch_backends=torch_backends,
+        torches=torches or (() if torch is None else (make_torch(torch),)),
+        offers=tuple(ToolchainOffer(key) for key in keys),
         tvm_ffi=None if tvm_ffi is None else MinorVersion.parse(tvm_ffi),
     )
 

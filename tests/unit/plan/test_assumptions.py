@@ -4,22 +4,24 @@ import pytest
 
 from kernel_builder.backend import Backend
 from kernel_builder.errors import BadInputError
-from kernel_builder.host import HostPlatform
-from kernel_builder.plan import BuildEnvironment, assume_environment
+from kernel_builder.plan import TorchBuild, assume_environment
 from kernel_builder.version import MinorVersion
+from tests.unit.plan.projects import LINUX, MAC, make_environment, make_torch
 
-HERE = BuildEnvironment(HostPlatform("x86_64", "linux"), MinorVersion(2, 13), torch_backends=frozenset({Backend.CUDA}))
+HERE = make_environment(make_torch("2.13", TorchBuild(Backend.CPU, None, LINUX)), cuda="12.8")
 
 
 def test_what_is_said_replaces_what_is_here() -> None:
     there = assume_environment(HERE, ["host=arm64-darwin", "torch=2.10", "cuda=13.0", "xpu=2025.3", "tvm-ffi=0.1"])
-    assert there == BuildEnvironment(
-        HostPlatform("aarch64", "darwin"),
-        MinorVersion(2, 10),
-        toolkits={Backend.CUDA: MinorVersion(13, 0), Backend.XPU: MinorVersion(2025, 3)},
-        tvm_ffi=MinorVersion(0, 1),
-    )
-    assert HERE.toolkits == {}
+    assert (there.host, there.tvm_ffi) == (MAC, MinorVersion(0, 1))
+    assert there.torches == (make_torch("2.10"),)
+    assert [str(offer.key) for offer in there.offers] == ["cpu", "metal", "cuda-13.0", "xpu-2025.3"]
+
+
+def test_a_name_may_come_twice() -> None:
+    there = assume_environment(HERE, ["torch=2.11", "cuda=12.6", "torch=2.13", "cuda=13.0", "cuda=13.0"])
+    assert [str(torch.release) for torch in there.torches] == ["2.11", "2.13"]
+    assert [str(offer.key) for offer in there.offers] == ["cpu", "cuda-12.6", "cuda-13.0"]
 
 
 def test_saying_nothing_changes_nothing() -> None:

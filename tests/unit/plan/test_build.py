@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kernel_builder.backend import Backend
-from kernel_builder.plan import BuildEnvironment, BuildPlan, plan_build
+from kernel_builder.plan import BuildEnvironment, BuildPlan, TorchBuild, plan_build
 from kernel_builder.spec.model import (
     BackendGeneral,
     BuildSpec,
@@ -14,7 +14,16 @@ from kernel_builder.spec.model import (
     TvmFfiFramework,
 )
 from kernel_builder.version import MinorVersion
-from tests.unit.plan.projects import BINDING, DIGEST, LINUX, MAC, make_component, make_environment, make_spec
+from tests.unit.plan.projects import (
+    BINDING,
+    DIGEST,
+    LINUX,
+    MAC,
+    make_component,
+    make_environment,
+    make_spec,
+    make_torch,
+)
 
 CUDA = make_environment(cuda="13.0")
 
@@ -47,7 +56,7 @@ def test_a_classic_variant_is_named_by_torch_backend_and_host(
 
 
 def test_a_torch_of_the_old_string_abi_says_so() -> None:
-    environment = BuildEnvironment(LINUX, MinorVersion(2, 5), torch_cxx11=False)
+    environment = make_environment(make_torch("2.5", cxx11=False))
     assert names(plan_build(make_spec(Backend.CPU), environment, DIGEST)) == ["torch25-cxx98-cpu-x86_64-linux"]
 
 
@@ -95,8 +104,8 @@ def test_the_standard_is_the_one_of_torchs_headers(torch: str, standard: int) ->
         (Backend.CUDA, make_environment(cuda="10.2"), "cuda 10.2 is too old"),
         (
             Backend.CUDA,
-            make_environment(cuda="13.0", torch_backends=frozenset()),
-            "the torch here is built without cuda",
+            make_environment(make_torch("2.13", TorchBuild(Backend.CPU, None, LINUX)), cuda="13.0"),
+            "torch 2.13 is not published for cuda on x86_64-linux",
         ),
     ],
 )
@@ -107,9 +116,9 @@ def test_what_this_machine_cannot_build_is_excluded(backend: Backend, environmen
 @pytest.mark.parametrize(
     ("framework", "told"),
     [
-        (TorchFramework(src=BINDING, minver=MinorVersion(2, 14)), "wants torch 2.14 or later, the one here is 2.13"),
-        (TorchFramework(src=BINDING, maxver=MinorVersion(2, 12)), "wants torch 2.12 or earlier, the one here is 2.13"),
-        (TorchFramework(src=BINDING, stable_abi={Backend.CPU: MinorVersion(2, 14)}), "newer than the torch here, 2.13"),
+        (TorchFramework(src=BINDING, minver=MinorVersion(2, 14)), "wants torch 2.14 or later, not 2.13"),
+        (TorchFramework(src=BINDING, maxver=MinorVersion(2, 12)), "wants torch 2.12 or earlier, not 2.13"),
+        (TorchFramework(src=BINDING, stable_abi={Backend.CPU: MinorVersion(2, 14)}), "newer than torch 2.13"),
         (TorchFramework(), "there is no source for it"),
         (TvmFfiFramework(src=BINDING), "no tvm-ffi was found here"),
     ],

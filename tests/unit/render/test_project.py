@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 import pytest
 
 from kernel_builder.backend import Backend
-from kernel_builder.plan import plan_build
+from kernel_builder.plan import ToolchainKey, plan_build
 from kernel_builder.render import render_project
 from kernel_builder.render.fileset import FileSet
 from kernel_builder.spec.model import Component, Dependency, Framework, TorchFramework, TorchNoarchFramework
@@ -23,7 +23,8 @@ def render(
     backend: Backend = Backend.CPU,
 ) -> FileSet:
     spec = make_spec(backend, framework=framework, components=components, faces=faces)
-    return render_project(plan_build(spec, make_environment(cuda="13.0"), DIGEST), backend)
+    plan = plan_build(spec, make_environment(cuda="13.0"), DIGEST)
+    return render_project(plan, plan.toolchains[0])
 
 
 def component(name: str, *depends: Dependency, source: str = "source.cpp") -> Component:
@@ -86,4 +87,4 @@ def test_every_module_that_is_included_is_there() -> None:
 def test_a_backend_that_is_not_planned_is_not_rendered() -> None:
     plan = plan_build(make_spec(Backend.CPU), make_environment(), DIGEST)
     with pytest.raises(ValueError, match="no variant for `cuda`"):
-        render_project(plan, Backend.CUDA)
+        render_project(plan, ToolchainKey(Backend.CUDA))
