@@ -1,10 +1,13 @@
-"""Marks that follow from where a test lies, so that none can be forgotten."""
+"""Marks that follow from where a test lies, so that none can be forgotten; and the one Hub of all tests."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.registry.process import RegistryProcess
 
 TESTS = Path(__file__).parent
 COMPILED_FIXTURES = {"built_project", "attention_artifact"}
@@ -17,3 +20,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = set(getattr(item, "fixturenames", ()))
         if folder == "integration" or fixtures & COMPILED_FIXTURES:
             item.add_marker(pytest.mark.compile)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[RegistryProcess]:
+    """Serve an empty registry with a token that may write and one that may read; see `RegistryProcess`."""
+    with RegistryProcess(tmp_path / "registry") as running:
+        yield running
+
+
+@pytest.fixture
+def open_registry(tmp_path: Path) -> Iterator[RegistryProcess]:
+    """Serve an empty registry without tokens, as on one's own machine."""
+    with RegistryProcess(tmp_path / "registry", tokens=False) as running:
+        yield running

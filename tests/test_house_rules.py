@@ -34,6 +34,8 @@ HOMES = {
     "click": "cli/",
     "rich": "cli/",
     "elftools": "audit/",
+    "starlette": "serve/",
+    "uvicorn": "serve/",
     "requests": None,
     "os.path": None,
 }
@@ -42,7 +44,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     # A module imports from its own row and from the rows above it, never from below.
     frozenset({"__init__", "errors"}),
     frozenset({"version", "backend", "host", "variant", "disk", "progress", "python_depends", "resources", "remedy"}),
-    frozenset({"process", "lock"}),
+    frozenset({"process", "lock", "serve"}),
     frozenset({"spec"}),
     frozenset({"plan", "inputs", "torch_sdk"}),
     frozenset({"tvm_ffi_sdk"}),

@@ -1,0 +1,98 @@
+"""Sending files: how each is to be sent, and the commit that makes them visible."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from kernel_builder.serve.bodies import read_json, spool_body
+from kernel_builder.serve.card import parse_card
+from kernel_builder.serve.commits import receive_commit
+from kernel_builder.serve.faults import RequestError, bad_request, too_large
+from kernel_builder.serve.names import parse_file_path
+from kernel_builder.serve.objects import Tree, is_large
+from kernel_builder.serve.paging import read_flag
+from kernel_builder.serve.pulls import open_discussion
+from kernel_builder.serve.registry import endpoint_of, open_repository, registry_of, word
+from kernel_builder.serve.tokens import Access
+
+
+async def preupload(request: Request) -> Response:
+    """Tell for each file how it is to be sent, and the name of what the branch holds under its path."""
+    body = await read_json(request)
+    repository, _ = open_repository(request, Access.WRITE)
+    registry = registry_of(request)
+    files = body.get("files")
+    if not isinstance(files, list):
+        raise bad_request("`files` must be a list")
+    _, tree = await run_in_threadpool(repository.tree_at, word(request, "revision"))
+    answers = [_plan_file(file, tree, lfs=registry.lfs, limit=registry.limits.file) for file in files]
+    return JSONResponse({"files": answers})
+
+
+def _plan_file(file: Any, tree: Tree, *, lfs: bool, limit: int) -> dict[str, Any]:
+    if not isinstance(file, dict) or not isinstance(file.get("size"), int):
+        raise bad_request("each of `files` must have a `path` and a `size`")
+    path, size = parse_file_path(file.get("path")), int(file["size"])
+    if size > limit:
+        raise too_large(f"`{path}`", limit)
+    separate = lfs and is_large(path, size)
+    entry = tree.entries.get(path)
+    oid = None if entry is None else entry.sha256 if separate else entry.git_oid
+    return {"path": path, "uploadMode": "lfs" if separate else "regular", "shouldIgnore": False, "oid": oid}
+
+
+async def commit(request: Request) -> Response:
+    """Carry out a commit, on a branch or as a pull request."""
+    repository, caller = open_repository(request, Access.WRITE)
+    registry = registry_of(request)
+    revision, as_pull = word(request, "revision"), read_flag(request, "create_pr")
+    body = registry.storage.incoming_path()
+    try:
+        await spool_body(request, body, registry.limits.commit)
+        header, oid = await run_in_threadpool(
+            receive_commit,
+            repository,
+            body,
+            revision,
+            author=caller.name,
+            max_file=registry.limits.file,
+            as_pull=as_pull,
+        )
+    finally:
+        body.unlink(missing_ok=True)
+    page = f"{endpoint_of(request)}/{repository.id.url_path}"
+    answer = {"success": True, "commitOid": oid, "commitUrl": f"{page}/commit/{oid}", "hookOutput": ""}
+    if as_pull:
+        number = await run_in_threadpool(
+            open_discussion, repository, header.title, header.message, author=caller.name, base=revision, commit=oid
+        )
+        answer["pullRequestUrl"] = f"{page}/discussions/{number}"
+    return JSONResponse(answer)
+
+
+async def check_card(request: Request) -> Response:
+    """Tell whether the metadata of a README can be read."""
+    content = (await read_json(request)).get("content")
+    if not isinstance(content, str):
+        raise bad_request("`content` must be the text of a README")
+    try:
+        card = parse_card(content)
+    except ValueError as error:
+        answer = {"errors": [{"message": str(error)}], "warnings": []}
+        raise RequestError(bad_request("").status, str(error), body=answer) from error
+    warnings = [] if card else [{"message": "empty or missing yaml metadata in repo card"}]
+    return JSONResponse({"errors": [], "warnings": warnings})
+
+
+_ONE = "/api/{kinds}/{namespace}/{name}"
+
+ROUTES = [
+    Route("/api/validate-yaml", check_card, methods=["POST"]),
+    Route(f"{_ONE}/preupload/{{revision}}", preupload, methods=["POST"]),
+    Route(f"{_ONE}/commit/{{revision}}", commit, methods=["POST"]),
+]
