@@ -1,10 +1,11 @@
-# Header libraries that components name in `depends`. They are looked for, never downloaded.
+# Header libraries that components name in `depends`. They are looked for here, never downloaded.
 
 include_guard(GLOBAL)
 
 # kernel_library(<name> <version>): the target `<name>`, from the directory KERNEL_<NAME>_DIR.
 #
-# The usual variables of CUTLASS and SYCL*TLA name a directory as well. An empty version is not checked.
+# The usual variables of CUTLASS and SYCL*TLA name a directory as well. A later release serves too; an empty version is
+# not checked.
 function(kernel_library name version)
   string(TOUPPER "KERNEL_${name}_DIR" variable)
   if(name MATCHES "^cutlass")
@@ -26,7 +27,9 @@ function(kernel_library name version)
   if(version)
     kernel_read_macro(major "${directory}/${header}" CUTLASS_MAJOR)
     kernel_read_macro(minor "${directory}/${header}" CUTLASS_MINOR)
-    kernel_check_version("${name}" "${major}.${minor}" "${version}" "${remedy}")
+    if("${major}.${minor}" VERSION_LESS version)
+      message(FATAL_ERROR "This project was planned for ${name}, and found release ${major}.${minor}.\n${remedy}")
+    endif()
   endif()
 
   add_library("${name}" INTERFACE)

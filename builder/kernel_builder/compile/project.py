@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
 import sys
 import time
@@ -13,6 +11,13 @@ from pathlib import Path, PurePosixPath
 from build import BuildBackendException, BuildException, ProjectBuilder
 
 from kernel_builder import process
+from kernel_builder.compile.configuration import (
+    Equipment,
+    choose_jobs,
+    drop_other_builds,
+    make_environment,
+    make_settings,
+)
 from kernel_builder.compile.diagnostics import explain_failure
 from kernel_builder.compile.model import CompiledTree
 from kernel_builder.compile.ninja import list_timings, load_flags, load_steps, name_step, parse_progress
@@ -25,23 +30,12 @@ from kernel_builder.progress import FileStarted, Listener, step
 from kernel_builder.remedy import install_command
 from kernel_builder.render.fileset import FileSet
 from kernel_builder.render.project import list_sdk_variables
-from kernel_builder.resources import count_jobs, probe_cores, probe_free_memory
 from kernel_builder.spec.model import Framework, TorchFramework, TorchNoarchFramework, TvmFfiFramework
-from kernel_builder.toolchain import Tool, Toolchain
+from kernel_builder.toolchain import Toolchain
+from kernel_builder.toolchains import Toolkit
 from kernel_builder.torch_sdk import TorchSdk
 
-_EPOCH = "315532800"  # the first moment that a zip file can hold; `__DATE__` must not differ between builds
 _UNUSABLE = (";", "[", "]", "\\", '"', "|", "<", ">", "$(", "${", "$ENV{", "$CACHE{", "\n", "\r")
-_FINGERPRINT = "toolchain"
-_FLAG_VARIABLES = (  # what CMake reads from the environment at its first run only
-    "CFLAGS",
-    "CXXFLAGS",
-    "CPPFLAGS",
-    "LDFLAGS",
-    "CMAKE_ARGS",
-    "CMAKE_TOOLCHAIN_FILE",
-    "CMAKE_PREFIX_PATH",
-)
 
 
 def compile_project(
@@ -53,15 +47,18 @@ def compile_project(
     sdks: Mapping[TorchSdkKey, TorchSdk],
     workspace: Workspace,
     listener: Listener,
+    toolkit: Toolkit | None = None,
+    defines: Mapping[str, str] | None = None,
     jobs: int | None = None,
     unnamed: Iterable[PurePosixPath] = (),
 ) -> CompiledTree:
     """Build the generated project of one toolchain, and unpack what it installs.
 
     key: which of the plan's toolchains. toolchain: what it is on this machine. sdks: the torches that its variants are
-    compiled against. What was compiled before and has not changed is not compiled again. jobs: compilers at once, by
-    default as many as cores and free memory allow. unnamed: sources that do without the unique id, see
-    `BuildInputs.list_unnamed`.
+    compiled against. toolkit: the compiler of device code, for backends that have one. defines: further entries of
+    CMake's cache, such as where header libraries lie. What was compiled before and has not changed is not compiled
+    again. jobs: compilers at once, by default as many as cores and free memory allow. unnamed: sources that do without
+    the unique id, see `BuildInputs.list_unnamed`.
     Raises `ToolchainMissingError` when a tool is missing, `CompileError` with the first diagnostics when the build
     fails.
     """
@@ -73,9 +70,10 @@ def compile_project(
     _check_places(plan.spec.root.resolve(), workspace.root)
     log = workspace.log_file(key)
     build_dir = workspace.build_dir(key)
-    _drop_other_builds(build_dir, plan, toolchain)
-    known = {name: sdk for name, sdk in variables.items() if sdk is not None}
-    settings = _make_settings(plan, toolchain, known, build_dir, unnamed)
+    known = {name: str(sdk.root) for name, sdk in variables.items() if sdk is not None}
+    equipment = Equipment(toolchain, toolkit, known | dict(defines or {}))
+    drop_other_builds(build_dir, plan, equipment)
+    settings = make_settings(plan, equipment, build_dir, unnamed)
     fileset.write_to(workspace.project_dir(key))
     before = load_steps(build_dir)
     sources = _list_sources(plan)
@@ -85,7 +83,7 @@ def compile_project(
         listener(FileStarted(name, index, total, name_step(description, sources)))
 
     with step(listener, name):
-        env = _make_environment(toolchain, _count_jobs(jobs))
+        env = make_environment(equipment, choose_jobs(jobs))
         runner = _Runner(env, log, workspace.lock, tell)
         wheel = _build_wheel(plan, key, workspace, runner, settings)
     _drop_old_libraries(build_dir, variants)
@@ -192,88 +190,6 @@ def _check_places(project: Path, work_dir: Path) -> None:
     ]
     if problems:
         raise BadInputError(problems[:1])
-
-
-def _make_settings(
-    plan: BuildPlan,
-    toolchain: Toolchain,
-    variables: Mapping[str, TorchSdk],
-    build_dir: Path,
-    unnamed: Iterable[PurePosixPath],
-) -> dict[str, str]:
-    settings = {
-        "build-dir": str(build_dir).replace("{", "{{").replace("}", "}}"),  # it is a format for scikit-build-core
-        "cmake.define.KERNEL_PROJECT_DIR": str(plan.spec.root.resolve()),
-        "cmake.define.KERNEL_UNNAMED_SOURCES": ";".join(str(plan.spec.root.resolve() / path) for path in unnamed),
-        "cmake.define.CMAKE_EXPORT_COMPILE_COMMANDS": "ON",
-    }
-    settings |= {f"cmake.define.{name}": str(sdk.root) for name, sdk in variables.items()}
-    if toolchain.tvm_ffi is not None:
-        settings["cmake.define.KERNEL_TVM_FFI_SDK"] = str(toolchain.tvm_ffi.root)
-    return settings
-
-
-def _make_environment(toolchain: Toolchain, jobs: int) -> dict[str, str]:
-    """The user's environment, as far as it may decide what is built; messages in English, so that we can read them."""
-    env = {name: value for name, value in process.child_environment().items() if not name.startswith("SKBUILD_")}
-    tools = [tool for tool in (toolchain.cmake, toolchain.ninja) if tool is not None]
-    directories = [str(tool.path.parent) for tool in tools]
-    env["PATH"] = os.pathsep.join([*directories, env.get("PATH", os.defpath)])
-    if toolchain.cxx is not None:
-        env["CXX"] = " ".join(toolchain.cxx.argv)
-    env.update(
-        CMAKE_BUILD_PARALLEL_LEVEL=str(jobs),
-        CMAKE_GENERATOR="Ninja",
-        CMAKE_COLOR_DIAGNOSTICS="OFF",
-        NINJA_STATUS="[%f/%t] ",
-        NO_COLOR="1",
-        LC_ALL="C.UTF-8",
-        SOURCE_DATE_EPOCH=_EPOCH,
-        PYTHONDONTWRITEBYTECODE="1",
-    )
-    env.pop("FORCE_COLOR", None)
-    env.pop("CLICOLOR_FORCE", None)
-    return env
-
-
-def _count_jobs(wanted: int | None) -> int:
-    limit = os.environ.get("MAX_JOBS", "")
-    if wanted is None and limit.isascii() and limit.isdigit():
-        wanted = int(limit)
-    return count_jobs(probe_cores(), probe_free_memory(), wanted=wanted)
-
-
-def _drop_other_builds(build_dir: Path, plan: BuildPlan, toolchain: Toolchain) -> None:
-    """Remove a build directory that another toolchain, another place or other flags have filled.
-
-    CMake keeps what it found the first time, and would go on with a compiler that the user has changed.
-    """
-
-    def describe(tool: Tool | None) -> str:
-        return "" if tool is None else f"{tool.argv} {tool.version}"
-
-    tvm_ffi = toolchain.tvm_ffi
-    facts = [
-        str(build_dir),
-        str(plan.spec.root.resolve()),
-        sys.executable,
-        describe(toolchain.cxx),
-        describe(toolchain.cmake),
-        describe(toolchain.ninja),
-        "" if tvm_ffi is None else f"{tvm_ffi.root} {tvm_ffi.version}",
-        *(f"{name}={os.environ.get(name, '')}" for name in _FLAG_VARIABLES),
-    ]
-    fingerprint = hashlib.sha256("\0".join(facts).encode("utf-8", "surrogateescape")).hexdigest()
-    mark = build_dir.parent / _FINGERPRINT
-    try:
-        known = mark.read_text(encoding="ascii") == fingerprint
-    except (OSError, UnicodeDecodeError):
-        known = False
-    if not known:
-        if build_dir.exists():
-            shutil.rmtree(build_dir)
-        build_dir.mkdir(parents=True)
-        mark.write_text(fingerprint, encoding="ascii")
 
 
 def _drop_old_libraries(build_dir: Path, variants: Iterable[VariantPlan]) -> None:

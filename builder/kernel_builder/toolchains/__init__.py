@@ -1,0 +1,13 @@
+"""Device compilers as relocatable, probed, pinned things: what is on this machine, and what a build may fetch.
+
+`list_offers` says what there is, without touching anything; `obtain_toolkit` makes one of it ready.
+"""
+
+from __future__ import annotations
+
+from kernel_builder.toolchains.libraries import obtain_libraries
+from kernel_builder.toolchains.model import Toolkit
+from kernel_builder.toolchains.offers import list_offers, obtain_toolkit
+from kernel_builder.toolchains.tool import Tool, probe_version
+
+__all__ = ["Tool", "Toolkit", "list_offers", "obtain_libraries", "obtain_toolkit", "probe_version"]

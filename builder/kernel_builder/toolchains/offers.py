@@ -1,0 +1,150 @@
+"""Which toolchains a plan may count on, and why others cannot be had."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from kernel_builder.backend import Backend
+from kernel_builder.errors import Problem, ToolchainMissingError
+from kernel_builder.host import HostPlatform
+from kernel_builder.plan import ToolchainKey, ToolchainLack, ToolchainOffer
+from kernel_builder.progress import Listener, ignore_progress
+from kernel_builder.remedy import install_command
+from kernel_builder.toolchains import rocm
+from kernel_builder.toolchains.catalog import find_release, list_releases
+from kernel_builder.toolchains.cuda import obtain_cuda, probe_cuda
+from kernel_builder.toolchains.fetch import find_fetched, is_offline
+from kernel_builder.toolchains.model import Toolkit
+from kernel_builder.toolchains.tool import Tool, probe_version
+from kernel_builder.version import MinorVersion
+
+_ICPX_VERSION = re.compile(r"Compiler (\d+\.\d+\.\d+)")
+_ICPX_HOME = Path("/opt/intel/oneapi/compiler/latest/bin/icpx")
+_METAL_VERSION = re.compile(r"version (\d+\.\d+)")
+_WHEEL_MACHINES = ("x86_64", "aarch64")
+_OLD_CUDA = MinorVersion(13, 0)
+
+
+def list_offers(host: HostPlatform, backends: Iterable[Backend]) -> tuple[ToolchainOffer | ToolchainLack, ...]:
+    """The device compilers of this machine, or those that a build would fetch; a lack for each that cannot be had.
+
+    What is installed is offered alone. Otherwise the usual release is: `obtain_toolkit` brings others when asked.
+    """
+    found: list[ToolchainOffer | ToolchainLack] = []
+    for backend in sorted(set(backends)):
+        match backend:
+            case Backend.CUDA:
+                found.extend(_list_cuda(host))
+            case Backend.ROCM:
+                found.append(_offer_rocm())
+            case Backend.XPU:
+                found.append(_offer_xpu())
+            case _:
+                pass
+    return tuple(found)
+
+
+def obtain_toolkit(key: ToolchainKey, listener: Listener = ignore_progress) -> Toolkit:
+    """Make the device compiler of a key ready, fetching or assembling it when needed.
+
+    Raises `ToolchainMissingError` with the command that would bring it, or `FetchError`.
+    """
+    toolkit = _find_toolkit(key, listener)
+    if toolkit is None:
+        raise ToolchainMissingError(_explain_missing(key))
+    return toolkit
+
+
+def probe_xpu() -> Toolkit | None:
+    """Intel's DPC++ compiler, which compiles all sources of its variants."""
+    path = shutil.which("icpx") or (str(_ICPX_HOME) if _ICPX_HOME.is_file() else None)
+    version = None if path is None else probe_version([path, "--version"], _ICPX_VERSION)
+    if path is None or version is None:
+        return None
+    key = ToolchainKey(Backend.XPU, MinorVersion.parse_release(version))
+    return Toolkit(key, Tool("icpx", (path,), version), Path(path).parent.parent, environment={"CXX": path})
+
+
+def probe_metal() -> Tool | None:
+    """Apple's compiler of shaders."""
+    path = shutil.which("xcrun")
+    version = None if path is None else probe_version([path, "-sdk", "macosx", "metal", "--version"], _METAL_VERSION)
+    return None if path is None or version is None else Tool("xcrun", (path,), version)
+
+
+def _find_toolkit(key: ToolchainKey, listener: Listener) -> Toolkit | None:
+    match key.backend:
+        case Backend.CUDA:
+            toolkit = probe_cuda()
+            if toolkit is None or toolkit.key.toolkit != key.toolkit:
+                release = None if key.toolkit is None else find_release("cuda", key.toolkit)
+                toolkit = None if release is None else obtain_cuda(release, listener)
+        case Backend.ROCM:
+            toolkit = rocm.probe_rocm()
+            if toolkit is None or toolkit.key.toolkit != key.toolkit:
+                parts = rocm.probe_parts()
+                is_wanted = parts is not None and parts.key.toolkit == key.toolkit
+                toolkit = rocm.assemble_rocm(parts, listener) if parts is not None and is_wanted else None
+        case Backend.XPU:
+            toolkit = probe_xpu()
+            toolkit = toolkit if toolkit is not None and toolkit.key.toolkit == key.toolkit else None
+        case _:
+            toolkit = None
+    return toolkit
+
+
+def _list_cuda(host: HostPlatform) -> Iterator[ToolchainOffer | ToolchainLack]:
+    toolkit = probe_cuda()
+    if toolkit is not None:
+        yield ToolchainOffer(toolkit.key, toolkit.description)
+    elif host.os == "linux" and host.machine in _WHEEL_MACHINES:
+        release = list_releases("cuda")[0]
+        key = ToolchainKey(Backend.CUDA, release.version)
+        if find_fetched(release) is not None or not is_offline():
+            nvcc = release.wheels[0]
+            yield ToolchainOffer(key, f"nvcc {nvcc.version} from wheels", fetched=find_fetched(release) is None)
+        else:
+            yield ToolchainLack(key, f"CUDA {release.version} is not in the cache, and this machine is set offline")
+    for version in ("12.6", "12.8", "12.9"):
+        reason = f"no CUDA toolkit {version} was found here, and the wheels of CUDA 12 hold no `nvcc`"
+        yield ToolchainLack(ToolchainKey(Backend.CUDA, MinorVersion.parse(version)), reason)
+
+
+def _offer_rocm() -> ToolchainOffer | ToolchainLack:
+    toolkit = rocm.probe_rocm()
+    if toolkit is not None:
+        return ToolchainOffer(toolkit.key, toolkit.description)
+    parts = rocm.probe_parts()
+    if parts is not None:
+        return ToolchainOffer(parts.key, parts.description, archs=parts.archs)
+    reason = "no ROCm was found here, and no package index has its compiler"
+    return ToolchainLack(ToolchainKey(Backend.ROCM), f"{reason}; `{install_command(rocm.PACKAGES)}` brings a clang")
+
+
+def _offer_xpu() -> ToolchainOffer | ToolchainLack:
+    toolkit = probe_xpu()
+    if toolkit is not None:
+        return ToolchainOffer(toolkit.key, toolkit.description)
+    reason = "no `icpx` was found here: DPC++ comes with Intel oneAPI alone, the wheels of its runtime hold no compiler"
+    return ToolchainLack(ToolchainKey(Backend.XPU), reason)
+
+
+def _explain_missing(key: ToolchainKey) -> Problem:
+    match key.backend:
+        case Backend.CUDA:
+            known = ", ".join(str(release.version) for release in list_releases("cuda"))
+            is_old = key.toolkit is not None and key.toolkit < _OLD_CUDA
+            why = "the wheels of CUDA 12 hold no `nvcc`" if is_old else f"there are wheels for {known} only"
+            hint = f"install it and set `CUDA_HOME`, or plan for another one: `--assume cuda={_OLD_CUDA}`"
+            return Problem(f"no CUDA toolkit {key.toolkit} was found here, and {why}", hint=hint)
+        case Backend.ROCM:
+            hint = f"install it and set `ROCM_PATH`; `{install_command(rocm.PACKAGES)}` brings a clang"
+            return Problem(f"no ROCm {key.toolkit} was found here", hint=hint)
+        case Backend.XPU:
+            hint = "install the Intel oneAPI DPC++/C++ Compiler and load its `setvars.sh`"
+            return Problem(f"no oneAPI DPC++ compiler {key.toolkit} was found here", hint=hint)
+        case _:
+            return Problem(f"there is no toolkit for {key}")
