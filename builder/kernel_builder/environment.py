@@ -4,56 +4,106 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kernel_builder.backend import FACTS, Backend
+from kernel_builder.errors import BadInputError, Problem
 from kernel_builder.host import HostPlatform, probe_host
 from kernel_builder.plan import BuildEnvironment, ToolchainKey, ToolchainOffer, TorchBuild, TorchRelease
 from kernel_builder.plan.matrix import Matrix, load_matrix
+from kernel_builder.remedy import install_command
 from kernel_builder.toolchain import Toolchain, probe_toolchain
-from kernel_builder.torch_sdk import TorchSdk
+from kernel_builder.torch_sdk import TorchSdk, probe_torch
 from kernel_builder.version import MinorVersion
 
 
-def probe_environment(
-    *, torch: Path | None = None, backends: Iterable[Backend] = tuple(Backend), matrix: Matrix | None = None
-) -> tuple[BuildEnvironment, Toolchain]:
-    """Look at this machine: first what a plan depends on, second what a build runs.
+@dataclass(frozen=True, slots=True)
+class TorchChoice:
+    """Which torches to build for. Without any choice it is the one at hand; where none is, the whole matrix.
 
-    torch: where to look for torch, see `probe_torch`. backends: whose device compilers are asked for. matrix: what is
-    known about torch releases, by default the shipped one. A tool that is missing is None, never an error.
+    installed: where to look for torches, see `probe_torch`. releases: release lines of the matrix, whether they are
+    installed or not. whole: every release of the matrix. matrix_file: releases that the user adds to the matrix.
     """
-    toolchain = probe_toolchain(torch=torch, backends=backends)
+
+    installed: tuple[Path, ...] = ()
+    releases: tuple[MinorVersion, ...] = ()
+    whole: bool = False
+    matrix_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """This machine. environment: what a plan depends on. toolchain: what a build runs. installed: torches found."""
+
+    environment: BuildEnvironment
+    toolchain: Toolchain
+    installed: tuple[TorchSdk, ...]
+
+
+def probe_surroundings(
+    choice: TorchChoice | None = None, *, backends: Iterable[Backend] = tuple(Backend)
+) -> Surroundings:
+    """Look at this machine for what a plan and a build need.
+
+    backends: whose device compilers are asked for. A tool that is missing is None, never an error. Raises
+    `BadInputError` for a choice that cannot be used.
+    """
+    choice = choice or TorchChoice()
     host = probe_host()
-    found = toolchain.torch
+    matrix = load_matrix(choice.matrix_file)
+    toolchain = probe_toolchain(backends)
+    found = tuple(probe_torch(path) for path in choice.installed) if choice.installed else (probe_torch(None),)
+    installed = tuple(sdk for sdk in found if sdk is not None)
     environment = BuildEnvironment(
         host=host,
-        torches=() if found is None else (describe_installed(found, host, matrix or load_matrix()),),
+        torches=choose_torches(choice, installed, host, matrix),
         offers=tuple(_list_offers(toolchain, host)),
         tvm_ffi=None if toolchain.tvm_ffi is None else toolchain.tvm_ffi.release,
     )
-    return environment, toolchain
+    return Surroundings(environment, toolchain, installed)
+
+
+def choose_torches(
+    choice: TorchChoice, installed: Iterable[TorchSdk], host: HostPlatform, matrix: Matrix
+) -> tuple[TorchRelease, ...]:
+    """The releases to plan for, oldest first.
+
+    Raises `BadInputError` for a release that the matrix does not have and that is not installed.
+    """
+    at_hand = {sdk.release: describe_installed(sdk, host, matrix) for sdk in installed}
+    unknown = [release for release in choice.releases if release not in at_hand and matrix.find(release) is None]
+    if unknown:
+        known = ", ".join(str(torch.release) for torch in matrix.torches)
+        raise BadInputError(
+            Problem(
+                f"torch {release} is not in the matrix, which has {known}",
+                hint="add it in a file of your own, and give that with `--matrix-file`; see docs/matrix.md",
+            )
+            for release in unknown
+        )
+    wanted = set(choice.releases)
+    if choice.installed or not (wanted or choice.whole):
+        wanted |= set(at_hand)
+    if choice.whole or not wanted:
+        wanted |= {torch.release for torch in matrix.torches}
+    return tuple(at_hand.get(release) or matrix.describe(release) for release in sorted(wanted))
 
 
 def describe_installed(sdk: TorchSdk, host: HostPlatform, matrix: Matrix) -> TorchRelease:
-    """An installed torch as a release: it can be compiled against for the devices that it has libraries for."""
+    """An installed torch as a release: what it was built for, and what else its release is published as."""
     builds = {TorchBuild(Backend.CPU, None, host)}
     builds |= {TorchBuild(backend, toolkit, host) for backend, toolkit in sdk.accelerators.items()}
     if sys.platform == "darwin":  # every torch has the libraries for Metal there
         builds.add(TorchBuild(Backend.METAL, None, host))
     known = matrix.describe(sdk.release)
-    return TorchRelease(
-        release=sdk.release,
-        cxx_standard=known.cxx_standard,
-        cxx11=sdk.cxx11 is not False,
-        python=known.python,
-        builds=frozenset(builds),
-    )
+    return replace(known, cxx11=sdk.cxx11 is not False, builds=frozenset(builds) | (known.builds or frozenset()))
 
 
 def _list_offers(toolchain: Toolchain, host: HostPlatform) -> Iterator[ToolchainOffer]:
     cxx = toolchain.cxx
-    yield ToolchainOffer(ToolchainKey(Backend.CPU), "" if cxx is None else f"{cxx.name} {cxx.version}")
+    remedy = install_command("g++") if cxx is None else None
+    yield ToolchainOffer(ToolchainKey(Backend.CPU), "" if cxx is None else f"{cxx.name} {cxx.version}", remedy=remedy)
     if host.os == "darwin":
         yield ToolchainOffer(ToolchainKey(Backend.METAL))
     for backend, tool in toolchain.toolkits.items():

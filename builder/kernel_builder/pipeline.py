@@ -18,7 +18,7 @@ from kernel_builder.backend import FACTS, Backend
 from kernel_builder.compile import CompiledTree, Workspace, compile_project, open_workspace
 from kernel_builder.compile.workspace import work_dir_of
 from kernel_builder.disk import check_directory, explain_disk
-from kernel_builder.environment import probe_environment
+from kernel_builder.environment import TorchChoice, probe_surroundings
 from kernel_builder.errors import AuditError, BadInputError, Location, Problem
 from kernel_builder.inputs import BuildInputs, list_package_files, probe_inputs
 from kernel_builder.plan import (
@@ -30,6 +30,7 @@ from kernel_builder.plan import (
     assume_environment,
     plan_build,
 )
+from kernel_builder.plan.matrix import load_matrix
 from kernel_builder.progress import Listener, ignore_progress, step
 from kernel_builder.render.fileset import FileSet
 from kernel_builder.render.project import list_sdk_variables, render_project
@@ -37,16 +38,21 @@ from kernel_builder.spec.model import BuildSpec
 from kernel_builder.spec.reader import load_spec
 from kernel_builder.toolchain import Toolchain
 from kernel_builder.torch_sdk import TorchSdk
+from kernel_builder.toolchains import obtain_libraries, obtain_toolkit
 from kernel_builder.variant import NoarchVariant
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedProject:
-    """A project that was loaded and planned on this machine; `notices` is what its author should know."""
+    """A project that was loaded and planned on this machine.
+
+    installed: the torches at hand. notices: what its author should know.
+    """
 
     plan: BuildPlan
     inputs: BuildInputs
     toolchain: Toolchain
+    installed: tuple[TorchSdk, ...] = ()
     notices: tuple[str, ...] = ()
 
     @property
@@ -99,17 +105,19 @@ class BuildResult:
         return all(finding.rule == "symbol-versions" for finding in errors)
 
 
-def plan_project(project: Path, *, torch: Path | None = None, assumptions: Iterable[str] = ()) -> PlannedProject:
+def plan_project(project: Path, *, torch: TorchChoice | None = None, assumptions: Iterable[str] = ()) -> PlannedProject:
     """Load a project and plan all its variants on this machine.
 
-    torch: where to look for it, see `probe_torch`. assumptions: what is planned for instead of what is here, see
-    `assume_environment`.
+    torch: the releases to plan for, by default the one at hand. assumptions: what is planned for instead of what is
+    here, see `assume_environment`.
     """
     loaded = load_spec(project)
-    environment, toolchain = probe_environment(torch=torch, backends=loaded.spec.general.backends)
-    environment = assume_environment(environment, assumptions)
+    here = probe_surroundings(torch, backends=loaded.spec.general.backends)
+    matrix = load_matrix(None if torch is None else torch.matrix_file)
+    environment = assume_environment(here.environment, assumptions, matrix)
     inputs = probe_inputs(loaded.spec)
-    return PlannedProject(plan_build(loaded.spec, environment, inputs.digest), inputs, toolchain, loaded.notices)
+    plan = plan_build(loaded.spec, environment, inputs.digest)
+    return PlannedProject(plan, inputs, here.toolchain, here.installed, loaded.notices)
 
 
 def generate_project(planned: PlannedProject, selector: Selector | None = None) -> dict[ToolchainKey, FileSet]:
@@ -201,9 +209,8 @@ def build_project(
 
 def collect_sdks(planned: PlannedProject, plan: BuildPlan) -> dict[TorchSdkKey, TorchSdk]:
     """The directories of every torch that the plan compiles against."""
-    torch = planned.toolchain.torch
     wanted = {variant.sdk for variant in plan.variants if variant.sdk is not None}
-    return {key: torch for key in wanted if torch is not None and torch.release == key.release}
+    return {key: sdk for key in wanted for sdk in planned.installed if sdk.release == key.release}
 
 
 def _leave_uncompiled(plan: BuildPlan) -> BuildPlan:

@@ -1,4 +1,4 @@
-"""What this machine can compile with: compilers, CMake, ninja and torch, found and asked for their versions."""
+"""What this machine can compile with: compilers, CMake, ninja and tvm-ffi, found and asked for their versions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from pathlib import Path
 from kernel_builder import process
 from kernel_builder.backend import Backend
 from kernel_builder.errors import BuilderError, Problem, ToolchainMissingError
-from kernel_builder.torch_sdk import TorchSdk, probe_torch
 from kernel_builder.tvm_ffi_sdk import TvmFfiSdk, probe_tvm_ffi
 
 _ASK_SECONDS = 30.0
@@ -48,7 +47,6 @@ class Toolchain:
     cxx: Tool | None
     cmake: Tool | None
     ninja: Tool | None
-    torch: TorchSdk | None
     toolkits: dict[Backend, Tool]
     tvm_ffi: TvmFfiSdk | None = None
 
@@ -80,19 +78,17 @@ _TOOLKITS = {
 }
 
 
-def probe_toolchain(*, torch: Path | None = None, backends: Iterable[Backend] = tuple(Backend)) -> Toolchain:
-    """Look for everything that a build runs or reads.
+def probe_toolchain(backends: Iterable[Backend] = tuple(Backend)) -> Toolchain:
+    """Look for everything that a build runs, and for tvm-ffi.
 
-    torch: where to look for torch, see `probe_torch`. backends: whose device compilers are asked for.
+    backends: whose device compilers are asked for.
     A tool that is missing is None, never an error; users that need it say what to install.
     """
     wanted = set(backends)
     toolkits = {
         backend: tool for backend in _TOOLKITS if backend in wanted and (tool := probe_toolkit(backend)) is not None
     }
-    return Toolchain(
-        probe_cxx(), probe_pip_tool("cmake"), probe_pip_tool("ninja"), probe_torch(torch), toolkits, probe_tvm_ffi()
-    )
+    return Toolchain(probe_cxx(), probe_pip_tool("cmake"), probe_pip_tool("ninja"), toolkits, probe_tvm_ffi())
 
 
 def probe_cxx() -> Tool | None:

@@ -8,7 +8,7 @@ import pytest
 from kernel_builder import doctor
 from kernel_builder.backend import FACTS, Backend
 from kernel_builder.doctor import probe_checks
-from kernel_builder.environment import probe_environment
+from kernel_builder.environment import probe_surroundings
 from kernel_builder.errors import ToolchainMissingError
 from kernel_builder.toolchain import probe_cxx, probe_pip_tool, probe_toolkit
 
@@ -130,22 +130,21 @@ def test_toolkits_are_found_by_path_and_by_home(  # noqa: PLR0917 - pytest passe
     tool = probe_toolkit(backend)
     assert tool is not None
     assert (tool.version, tool.path.parent) == (version, home / "bin")
-    environment, toolchain = probe_environment(backends=(backend,))
-    assert str(environment.offers[-1].key) == f"{backend}-{version}"
-    assert toolchain.toolkits == {backend: tool}
+    here = probe_surroundings(backends=(backend,))
+    assert str(here.environment.offers[-1].key) == f"{backend}-{version}"
+    assert here.toolchain.toolkits == {backend: tool}
 
 
 def test_a_backend_that_compiles_nothing_has_no_toolkit() -> None:
     assert probe_toolkit(Backend.TPU) is None
 
 
-def test_the_environment_names_torch_and_what_it_was_built_for() -> None:
-    environment, toolchain = probe_environment(backends=())
-    assert toolchain.torch is not None
-    (torch,) = environment.torches
-    assert torch.release == toolchain.torch.release
-    assert {build.backend for build in torch.builds or ()} >= {Backend.CPU, *toolchain.torch.accelerators}
-    assert [str(offer.key) for offer in environment.offers] == ["cpu"]
+def test_the_torch_at_hand_is_the_one_to_plan_for() -> None:
+    here = probe_surroundings(backends=())
+    (installed,), (torch,) = here.installed, here.environment.torches
+    assert torch.release == installed.release
+    assert {build.backend for build in torch.builds or ()} >= {Backend.CPU, *installed.accelerators}
+    assert [str(offer.key) for offer in here.environment.offers] == ["cpu"]
 
 
 def test_the_doctor_looks_for_everything() -> None:

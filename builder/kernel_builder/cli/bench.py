@@ -29,10 +29,11 @@ from kernel_builder.cli.options import (
     project_argument,
     selector_options,
     talk_options,
-    torch_option,
+    torch_options,
     work_dir_option,
 )
 from kernel_builder.cli.progress import show_progress
+from kernel_builder.environment import TorchChoice
 from kernel_builder.errors import BadInputError, Problem
 from kernel_builder.pipeline import build_project, plan_project
 from kernel_builder.plan import Selector
@@ -92,7 +93,7 @@ _QUICK_MIN_TIME = 0.2
 )
 @selector_options
 @work_dir_option
-@torch_option
+@torch_options
 @json_option
 @talk_options
 @pass_console
@@ -111,7 +112,7 @@ def bench(  # noqa: PLR0917 - click passes by name
     python: Path | None,
     selector: Selector,
     work_dir: Path | None,
-    torch: Path | None,
+    torch: TorchChoice,
     *,
     quick: bool,
     rebuild: bool,

@@ -19,12 +19,13 @@ from kernel_builder.cli.options import (
     project_argument,
     selector_options,
     talk_options,
-    torch_option,
+    torch_options,
     work_dir_option,
 )
 from kernel_builder.cli.plan import write_plan
 from kernel_builder.cli.progress import format_seconds, show_progress
 from kernel_builder.cli.serialize import as_json
+from kernel_builder.environment import TorchChoice
 from kernel_builder.errors import AuditError
 from kernel_builder.pipeline import BuildResult, Outcome, PlannedProject, build_project, plan_project
 from kernel_builder.plan import Selector, describe_plan
@@ -46,7 +47,7 @@ _SLOWEST = 10
     metavar="N",
     help="Compilers at once.  [default: as many as cores and memory allow]",
 )
-@torch_option
+@torch_options
 @policy_option
 @click.option("--keep-failed", is_flag=True, help="Keep an artifact that failed its audit in the work directory.")
 @click.option("-L", "--print-build-logs", is_flag=True, hidden=True, help="The same as --verbose.")
@@ -61,7 +62,7 @@ def build(  # noqa: PLR0917 - click passes by name
     output: Path | None,
     work_dir: Path | None,
     jobs: int | None,
-    torch: Path | None,
+    torch: TorchChoice,
     policy: str,
     *,
     keep_failed: bool,

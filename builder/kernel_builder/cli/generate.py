@@ -17,9 +17,10 @@ from kernel_builder.cli.options import (
     project_argument,
     selector_options,
     talk_options,
-    torch_option,
+    torch_options,
 )
 from kernel_builder.cli.serialize import as_json
+from kernel_builder.environment import TorchChoice
 from kernel_builder.generated import Change, diff_project, write_project
 from kernel_builder.pipeline import generate_project, list_defines, plan_project
 from kernel_builder.plan import Selector
@@ -37,7 +38,7 @@ from kernel_builder.plan import Selector
 )
 @click.option("-f", "--force", is_flag=True, help="Overwrite files that kernel-builder did not write.")
 @selector_options
-@torch_option
+@torch_options
 @assume_option
 @dry_run_option
 @json_option
@@ -48,7 +49,7 @@ def generate(  # noqa: PLR0917 - click passes by name
     project: Path,
     output: Path,
     selector: Selector,
-    torch: Path | None,
+    torch: TorchChoice,
     assumptions: Sequence[str],
     *,
     force: bool,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -12,9 +13,13 @@ import click
 from kernel_builder.audit.policy import DEFAULT_POLICY
 from kernel_builder.backend import Backend
 from kernel_builder.cli.console import Console
+from kernel_builder.environment import TorchChoice
 from kernel_builder.plan import Selector
 from kernel_builder.torch_sdk import ENVIRONMENT_VARIABLE
+from kernel_builder.version import MinorVersion
 
+_MATRIX_VARIABLE = "KERNEL_BUILDER_MATRIX"
+_RELEASE = re.compile(r"\d+\.\d+")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 pass_console = click.make_pass_decorator(Console)
@@ -61,6 +66,40 @@ torch_option = click.option(
     metavar="PATH",
     help="The torch to compile against: its package directory, a `site-packages`, or a virtual environment.",
 )
+
+
+def torch_options(command: _F) -> _F:
+    """Add `--torch`, `--matrix` and `--matrix-file`, which arrive as one `torch`."""
+
+    @wraps(command)
+    def collect(*args: Any, torches: tuple[Path, ...], matrix: bool, matrix_file: Path | None, **rest: Any) -> Any:
+        releases = tuple(MinorVersion.parse(str(word)) for word in torches if _RELEASE.fullmatch(str(word)))
+        installed = tuple(word for word in torches if not _RELEASE.fullmatch(str(word)))
+        return command(*args, torch=TorchChoice(installed, releases, matrix, matrix_file), **rest)
+
+    for option in (
+        click.option(
+            "--matrix-file",
+            type=click.Path(path_type=Path),
+            envvar=_MATRIX_VARIABLE,
+            metavar="FILE",
+            help="Torch releases to add to the matrix, as TOML; see docs/matrix.md.",
+        ),
+        click.option("--matrix", is_flag=True, help="Every torch release of the matrix, with every toolkit."),
+        click.option(
+            "--torch",
+            "torches",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            envvar=ENVIRONMENT_VARIABLE,
+            metavar="RELEASE|PATH",
+            help="A torch to compile against: a release of the matrix such as `2.13`, or where one is installed: its "
+            "package directory, a `site-packages`, or a virtual environment.  [default: the one at hand, else the "
+            "whole matrix; repeatable]",
+        ),
+    ):
+        collect = option(collect)
+    return cast("_F", collect)
 
 
 def selector_options(command: _F) -> _F:

@@ -15,8 +15,9 @@ from kernel_builder.cli.options import (
     project_argument,
     selector_options,
     talk_options,
-    torch_option,
+    torch_options,
 )
+from kernel_builder.environment import TorchChoice
 from kernel_builder.pipeline import plan_project
 from kernel_builder.plan import BuildPlan, Selector, describe_plan
 
@@ -24,12 +25,12 @@ from kernel_builder.plan import BuildPlan, Selector, describe_plan
 @click.command()
 @project_argument
 @selector_options
-@torch_option
+@torch_options
 @assume_option
 @json_option
 @talk_options
 @pass_console
-def plan(console: Console, project: Path, selector: Selector, torch: Path | None, assumptions: Sequence[str]) -> None:
+def plan(console: Console, project: Path, selector: Selector, torch: TorchChoice, assumptions: Sequence[str]) -> None:
     """Show what would be built here.
 
     Lists the variants of PROJECT on this machine and what is in each, and what is left out and why.

@@ -18,10 +18,11 @@ from kernel_builder.cli.options import (
     project_argument,
     selector_options,
     talk_options,
-    torch_option,
+    torch_options,
     work_dir_option,
 )
 from kernel_builder.cli.progress import show_progress
+from kernel_builder.environment import TorchChoice
 from kernel_builder.errors import TestsFailedError
 from kernel_builder.pipeline import build_project, plan_project
 from kernel_builder.plan import Selector
@@ -72,7 +73,7 @@ class _CommandWithRest(click.Command):
 @selector_options
 @output_option
 @work_dir_option
-@torch_option
+@torch_options
 @json_option
 @talk_options
 @click.pass_context
@@ -87,7 +88,7 @@ def test(  # noqa: PLR0917 - click passes by name
     selector: Selector,
     output: Path | None,
     work_dir: Path | None,
-    torch: Path | None,
+    torch: TorchChoice,
     *,
     rebuild: bool,
     no_record: bool,

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from kernel_builder.backend import FACTS
-from kernel_builder.plan.model import BuildPlan, ToolchainOffer, VariantPlan
+from kernel_builder.plan.model import BuildPlan, ToolchainOffer, TorchRelease, VariantPlan
 from kernel_builder.spec.model import BuildSpec, Component, TorchNoarchFramework
 
 DESCRIPTION_VERSION = 1
@@ -36,7 +36,7 @@ def describe_plan(plan: BuildPlan) -> dict[str, Any]:
         "environment": {
             "host": str(environment.host),
             "torch": _text(max((torch.release for torch in environment.torches), default=None)),
-            "torches": [str(torch.release) for torch in environment.torches],
+            "torches": [_describe_torch(torch) for torch in environment.torches],
             "tvm-ffi": _text(environment.tvm_ffi),
             "toolkits": {
                 str(offer.key.backend): str(offer.key.toolkit)
@@ -48,6 +48,10 @@ def describe_plan(plan: BuildPlan) -> dict[str, Any]:
         "variants": [_describe_variant(plan.spec, variant) for variant in plan.variants],
         "excluded": [{"subject": item.subject, "reason": item.reason} for item in plan.excluded],
     }
+
+
+def _describe_torch(torch: TorchRelease) -> dict[str, Any]:
+    return {"release": str(torch.release), "cxx-standard": torch.cxx_standard, "python": _text(torch.python)}
 
 
 def _describe_offer(offer: ToolchainOffer) -> dict[str, Any]:

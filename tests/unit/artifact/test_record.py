@@ -55,7 +55,6 @@ TOOLCHAIN = Toolchain(
     cxx=Tool("gcc", ("/usr/bin/c++",), "12.2.0"),
     cmake=None,
     ninja=None,
-    torch=None,
     toolkits={},
 )
 TORCH = TorchSdk(Path("/torch"), "2.13.0+cpu", MinorVersion(2, 13), cxx11=True, accelerators={})

@@ -38,7 +38,7 @@ def compile_it(planned: PlannedProject, work: Path, fileset: FileSet | None = No
 
 def test_a_python_package_is_collected_without_a_compiler_or_torch(tmp_path: Path) -> None:
     planned = plan("relu-noarch", tmp_path)
-    planned = replace(planned, toolchain=replace(planned.toolchain, cxx=None, torch=None))
+    planned = replace(planned, toolchain=replace(planned.toolchain, cxx=None), installed=())
     tree = compile_it(planned, tmp_path / "work")
     directory = tree.directory(planned.plan.variants[0])
     assert {path.name for path in directory.iterdir()} == {"__init__.py", "_ops.py", "layers"}
@@ -50,13 +50,12 @@ def test_a_python_package_is_collected_without_a_compiler_or_torch(tmp_path: Pat
 def test_what_a_compiled_kernel_needs_is_asked_for(tmp_path: Path, tool: str) -> None:
     planned = plan("relu-stable", tmp_path)
     whole = planned.toolchain
-    toolchain = {
-        "cxx": replace(whole, cxx=None),
-        "torch": replace(whole, torch=None),
-        "cmake": replace(whole, cmake=None),
-        "ninja": replace(whole, ninja=None),
+    planned = {
+        "cxx": replace(planned, toolchain=replace(whole, cxx=None)),
+        "torch": replace(planned, installed=()),
+        "cmake": replace(planned, toolchain=replace(whole, cmake=None)),
+        "ninja": replace(planned, toolchain=replace(whole, ninja=None)),
     }[tool]
-    planned = replace(planned, toolchain=toolchain)
     with pytest.raises(ToolchainMissingError, match="is not on this machine") as raised:
         compile_it(planned, tmp_path / "work")
     assert len(raised.value.problems) == 1
