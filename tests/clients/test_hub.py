@@ -1,4 +1,4 @@
-"""The built kernels on a Hub: the clients as a user's fresh process has them, against a Hub on loopback."""
+"""The built kernels on a Hub: the clients as a user's fresh process has them, against a registry of our own."""
 
 from __future__ import annotations
 
@@ -12,32 +12,47 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.loopback_hub import COMMIT, read_artifacts, serve_hub
+from tests.registry.process import READ_TOKEN, RegistryProcess
 
 TRUSTED, OTHER, OTHER_FLASH = "trusted/flash-attn-kernel", "somebody/attn-sinks", "somebody/flash-attn-kernel"
 
 SHAPE = "(1, 3, 2, 8)"
+COMMIT_LENGTH = 40
 
 Ask = Callable[..., dict[str, str]]
+
+
+def publish(registry: RegistryProcess, name: str, folder: Path) -> None:
+    """Put the torch artifacts of a folder on the branch of version 1."""
+    api = registry.api()
+    api.create_repo(name, repo_type="kernel")
+    api.create_branch(name, branch="v1", repo_type="kernel")
+    api.upload_folder(
+        repo_id=name,
+        repo_type="kernel",
+        revision="v1",
+        folder_path=folder,
+        path_in_repo="build",
+        allow_patterns="torch*/**",
+        ignore_patterns="**/__pycache__/**",
+    )
 
 
 @pytest.fixture(scope="module")
 def ask(flash_repository: Path, sinks_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     """Run questions, named Python expressions, in a fresh process; give each one's value or error as text."""
     flash = flash_repository / "build"
-    folders = {TRUSTED: flash, OTHER: sinks_repository, OTHER_FLASH: flash}
-    repositories = {
-        name: read_artifacts(sorted(path.parent for path in folder.glob("torch*/metadata.json")))
-        for name, folder in folders.items()
-    }
     home = tmp_path_factory.mktemp("home")
-    with serve_hub(repositories, trusted=frozenset({"trusted"})) as endpoint:
+    with RegistryProcess(tmp_path_factory.mktemp("registry") / "root", ("--trust", "trusted")) as registry:
+        for name, folder in {TRUSTED: flash, OTHER: sinks_repository, OTHER_FLASH: flash}.items():
+            publish(registry, name, folder)
 
         def run(questions: dict[str, str], **variables: str) -> dict[str, str]:
             kept = ("PATH", "LD_LIBRARY_PATH", "TMPDIR")
             environment = {
                 **{name: os.environ[name] for name in kept if name in os.environ},
-                "HF_ENDPOINT": endpoint,
+                "HF_ENDPOINT": registry.endpoint,
+                "HF_TOKEN": READ_TOKEN,
                 "HF_HOME": str(home),
                 "HOME": str(home),
                 **variables,
@@ -121,7 +136,9 @@ def test_offline_needs_the_way_to_the_cache(ask: Ask, online: dict[str, str]) ->
 @pytest.mark.usefixtures("online")
 def test_offline_finds_a_repository_that_was_fetched_whole(ask: Ask) -> None:
     fetch = {"whole": f"snapshot_download({TRUSTED!r}, repo_type='kernel', revision='v1')"}
-    assert COMMIT in ask(fetch)["whole"]
+    snapshot = Path(ask(fetch)["whole"])
+    assert (snapshot / ".gitattributes").is_file()
+    assert len(snapshot.name) == COMMIT_LENGTH
     questions = {"kernel": f"attend(get_kernel({TRUSTED!r}, version=1))", "model": f"logits({TRUSTED!r})"}
     assert ask(questions, HF_HUB_OFFLINE="1") == {"kernel": SHAPE, "model": "finite"}
 
