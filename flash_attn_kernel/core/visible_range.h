@@ -56,6 +56,16 @@ FA_FN KeyRange keys_seen_by_all(Visibility v, int first, int last) {
   return KeyRange{begin, end < begin ? begin : end};
 }
 
+// The other way round: the queries [begin, end) that see some key of [first, last + 1), first <= last.
+FA_FN KeyRange queries_seeing(Visibility v, int first, int last) {
+  const int shift = v.key_len - v.query_len;
+  int begin = 0;
+  int end = v.query_len;
+  if (v.window_right >= 0 && first - v.window_right - shift > begin) begin = first - v.window_right - shift;
+  if (v.window_left >= 0 && last + v.window_left - shift + 1 < end) end = last + v.window_left - shift + 1;
+  return KeyRange{begin, end < begin ? begin : end};
+}
+
 FA_FN KeyRange intersect(KeyRange a, KeyRange b) {
   const int begin = a.begin > b.begin ? a.begin : b.begin;
   const int end = a.end < b.end ? a.end : b.end;

@@ -61,13 +61,34 @@ void check_ranges(int query_len, int key_len, bool causal, int left, int right) 
   }
 }
 
+void check_queries(int query_len, int key_len, bool causal, int left, int right) {
+  const Visibility v = make_visibility(query_len, key_len, causal, left, right);
+  for (int first = 0; first < key_len; ++first) {
+    for (int last = first; last < key_len; ++last) {
+      const KeyRange found = queries_seeing(v, first, last);
+      CHECK(0 <= found.begin && found.begin <= found.end && found.end <= query_len, "keys %d..%d", first,
+            last);
+      for (int query = 0; query < query_len; ++query) {
+        bool sees_some = false;
+        for (int key = first; key <= last; ++key) {
+          sees_some = sees_some || sees(query, key, query_len, key_len, causal, left, causal ? 0 : right);
+        }
+        CHECK(sees_some == (found.begin <= query && query < found.end), "query %d of %d, keys %d..%d of %d",
+              query, query_len, first, last, key_len);
+      }
+    }
+  }
+}
+
 void test_visible_ranges() {
   for (int query_len = 1; query_len <= 7; ++query_len) {
     for (int key_len = 0; key_len <= 9; ++key_len) {
       for (int causal = 0; causal < 2; ++causal) {
         for (int left = -1; left <= 10; ++left) {
-          for (int right = -1; right <= 10; ++right)
+          for (int right = -1; right <= 10; ++right) {
             check_ranges(query_len, key_len, causal != 0, left, right);
+            check_queries(query_len, key_len, causal != 0, left, right);
+          }
         }
       }
     }

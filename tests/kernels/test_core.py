@@ -69,3 +69,12 @@ def test_kernels_of_the_other_machine_family(tmp_path: Path) -> None:
     finished = subprocess.run([emulator, str(program)], check=False, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stdout
     assert finished.stdout.split() == ["neon", "generic"]
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_gpu_kernels_under_an_emulator(direction: str, tmp_path: Path) -> None:
+    """The kernels' own source, with threads as fibers and matrix instructions as C++, races and deadlocks reported."""
+    program = tmp_path / f"cuda_{direction}_test"
+    _compile(SOURCES / f"cuda_{direction}_test.cpp", program, "-O2", f"-I{SOURCES}")
+    assert _run(program) == 0

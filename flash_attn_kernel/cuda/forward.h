@@ -1,0 +1,257 @@
+// The forward main loop: a block of packed query rows against blocks of keys, from the last to the first.
+//
+// Each warp owns 16 kRowTiles rows. K and V have one buffer each: V of a block is copied while S = Q K^T is
+// computed, K of the next block while the softmax and O += P V are. All options are decided at run time; only
+// blocks on the edge of what the rows see, or with a bias, leave the straight path.
+#pragma once
+
+#include "scores.h"
+
+namespace flash_attn_cuda {
+
+template <class Type, int kDim, int kRowTiles, int kKeys>
+struct Forward {
+  static constexpr int kWarps = 4;
+  static constexpr int kThreads = 32 * kWarps;
+  static constexpr int kRows = 16 * kRowTiles * kWarps;
+  static constexpr int kScoreTiles = kKeys / 8;
+  static constexpr int kOutTiles = kDim / 8;
+
+  // Shared memory.
+  static constexpr int kQueryBytes = kRows * kDim * 2;
+  static constexpr int kKeyBytes = kKeys * kDim * 2;
+  static constexpr int kFactsAt = kQueryBytes + 2 * kKeyBytes;
+  static constexpr int kSharedBytes = kFactsAt + static_cast<int>(sizeof(RowFacts<kRows>));
+
+  struct Tiles {
+    uint32_t queries;
+    uint32_t keys;
+    uint32_t values;
+    RowFacts<kRows>* facts;
+  };
+
+  // What a thread keeps of its rows: numbers of row tile t are rows lane / 4 and lane / 4 + 8 of it.
+  struct Registers {
+    float out[kRowTiles][kOutTiles][4];
+    float row_max[kRowTiles][2];  // of raw scores (or of logits, when there is a pass); not in log2 units
+    float row_sum[kRowTiles][2];  // of this thread's columns only
+  };
+
+  FA_DEVICE Tiles carve() {
+    const uint32_t base = shared_address(shared_memory());
+    return Tiles{base, base + kQueryBytes, base + kQueryBytes + kKeyBytes,
+                 reinterpret_cast<RowFacts<kRows>*>(shared_memory() + kFactsAt)};
+  }
+
+  // blockIdx: (row tile and split, kv head, batch entry).
+  FA_DEVICE void run(const ForwardCall& call) {
+    const Problem& problem = call.problem;
+    const Sequence sequence = find_sequence(call.placement, block_z());
+    const int kv_head = block_y();
+    const int row_end = sequence.query_len * problem.group;
+    const int row_tiles = ceil_div(row_end, kRows);
+    const int split = block_x() % call.splits;
+    const int tile = row_tiles - 1 - block_x() / call.splits;  // causal: the longest first
+    if (tile < 0) return;
+    const int first_row = tile * kRows;
+    const int last_row = first_row + kRows < row_end ? first_row + kRows : row_end;
+    const TileRange seen = keys_of_rows(problem, sequence, first_row, last_row);
+    const int first_block = seen.some.begin / kKeys;
+    const int blocks = seen.some.end > seen.some.begin ? ceil_div(seen.some.end, kKeys) - first_block : 0;
+    const int per_split = ceil_div(blocks, call.splits);
+    const int begin = first_block + (split * per_split < blocks ? split * per_split : blocks);
+    const int end = first_block + ((split + 1) * per_split < blocks ? (split + 1) * per_split : blocks);
+
+    const Tiles tiles = carve();
+    Registers r;
+    reset(r);
+    describe_rows<kRows, kThreads>(problem, sequence, kv_head, first_row, tiles.facts);
+    const QueryRows queries = query_rows(call.q, problem.q, sequence, kv_head, problem.group);
+    const KeyRows keys = key_rows(call.k, problem.k, problem, call.placement, sequence, kv_head);
+    const KeyRows values = key_rows(call.v, problem.v, problem, call.placement, sequence, kv_head);
+    const ScoreScale scale = score_scale(problem);
+    if (begin < end) {
+      copy_rows<kDim, kRows, kThreads>(tiles.queries, queries, first_row, row_end, problem.head_dim);
+      copy_rows<kDim, kKeys, kThreads>(tiles.keys, keys, (end - 1) * kKeys, sequence.key_len,
+                                       problem.head_dim);
+      commit_copies();
+    }
+    for (int block = end - 1; block >= begin; --block) {
+      const int key = block * kKeys;
+      wait_copies<0>();
+      sync_block();  // K is there, and nobody reads the V before it any more
+      copy_rows<kDim, kKeys, kThreads>(tiles.values, values, key, sequence.key_len, problem.value_dim);
+      commit_copies();
+      float scores[kRowTiles][kScoreTiles][4];
+      multiply_rows<Type, kDim, kRowTiles, kKeys>(tiles.queries, first_row_of_warp(), tiles.keys, scores);
+      wait_copies<0>();
+      sync_block();  // V is there, and nobody reads K any more
+      if (block > begin) {
+        copy_rows<kDim, kKeys, kThreads>(tiles.keys, keys, key - kKeys, sequence.key_len, problem.head_dim);
+        commit_copies();
+      }
+      if (scale.has_pass) bias(problem, scale, *tiles.facts, key, scores);
+      if (problem.mask.data != nullptr || !flash_attn::covers(seen.all, KeyRange{key, key + kKeys})) {
+        mask(problem, *tiles.facts, key, scores);
+      }
+      exponentiate(scale.to_log2, scores, r);
+      if (problem.dropout.threshold != 0) drop(problem.dropout, *tiles.facts, key, scores);
+      add_product<Type, kDim, kRowTiles, kKeys, kDim>(scores, tiles.values, 0, r.out);
+    }
+    finish(call, first_row, split, scale.to_log2, r);
+  }
+
+  FA_DEVICE void reset(Registers& r) {
+    FA_UNROLL
+    for (int t = 0; t < kRowTiles; ++t) {
+      clear(r.out[t]);
+      FA_UNROLL
+      for (int i = 0; i < 2; ++i) {
+        r.row_max[t][i] = -FA_INFINITY;
+        r.row_sum[t][i] = 0.0f;
+      }
+    }
+  }
+
+  FA_DEVICE int first_row_of_warp() { return thread_index() / 32 * 16 * kRowTiles; }
+
+  // Calls body(row of the tile, key of the sequence, number) for each number of a tile of scores.
+  template <class Body>
+  FA_DEVICE void for_each(int first_key, float (&scores)[kRowTiles][kScoreTiles][4], const Body& body) {
+    FA_UNROLL
+    for (int t = 0; t < kRowTiles; ++t) {
+      FA_UNROLL
+      for (int i = 0; i < kScoreTiles; ++i) {
+        FA_UNROLL
+        for (int e = 0; e < 4; ++e) {
+          const Place place = place_of(e);
+          body(first_row_of_warp() + 16 * t + place.row, first_key + 8 * i + place.column, scores[t][i][e]);
+        }
+      }
+    }
+  }
+
+  FA_DEVICE void bias(const Problem& problem, const ScoreScale& scale, const RowFacts<kRows>& facts,
+                      int first_key, float (&scores)[kRowTiles][kScoreTiles][4]) {
+    for_each(first_key, scores, [&](int row, int key, float& score) {
+      float cap_slope;
+      score = logit(problem, scale, facts, row, key, score, &cap_slope);
+    });
+  }
+
+  FA_DEVICE void mask(const Problem& problem, const RowFacts<kRows>& facts, int first_key,
+                      float (&scores)[kRowTiles][kScoreTiles][4]) {
+    for_each(first_key, scores, [&](int row, int key, float& score) {
+      if (!is_seen(problem, facts, row, key)) score = -FA_INFINITY;
+    });
+  }
+
+  FA_DEVICE void drop(const Dropout& dropout, const RowFacts<kRows>& facts, int first_key,
+                      float (&p)[kRowTiles][kScoreTiles][4]) {
+    for_each(first_key, p, [&](int row, int key, float& probability) {
+      if (!survives(dropout, facts, row, key)) probability = 0.0f;
+    });
+  }
+
+  // The larger of a row's numbers in the four lanes that share it.
+  FA_DEVICE float max_of_row(float x) {
+    const DeviceMath math;
+    x = math.max(x, exchange(x, 1));
+    return math.max(x, exchange(x, 2));
+  }
+  FA_DEVICE float sum_of_row(float x) {
+    x += exchange(x, 1);
+    return x + exchange(x, 2);
+  }
+
+  // P = 2^(S - max) in place; what was summed relative to the old maximum is rescaled.
+  FA_DEVICE void exponentiate(float to_log2, float (&scores)[kRowTiles][kScoreTiles][4], Registers& r) {
+    const DeviceMath math;
+    FA_UNROLL
+    for (int t = 0; t < kRowTiles; ++t) {
+      FA_UNROLL
+      for (int i = 0; i < 2; ++i) {
+        float largest = r.row_max[t][i];
+        FA_UNROLL
+        for (int n = 0; n < kScoreTiles; ++n) {
+          largest = math.max(largest, math.max(scores[t][n][2 * i], scores[t][n][2 * i + 1]));
+        }
+        largest = max_of_row(largest);
+        const float shift = math.finite(largest) * to_log2;
+        const float rescale = exp2_fast(r.row_max[t][i] * to_log2 - shift);
+        r.row_max[t][i] = largest;
+        float sum = r.row_sum[t][i] * rescale;
+        FA_UNROLL
+        for (int n = 0; n < kScoreTiles; ++n) {
+          FA_UNROLL
+          for (int e = 2 * i; e < 2 * i + 2; ++e) {
+            scores[t][n][e] = exp2_fast(scores[t][n][e] * to_log2 - shift);
+            sum += scores[t][n][e];
+          }
+        }
+        r.row_sum[t][i] = sum;
+        FA_UNROLL
+        for (int n = 0; n < kOutTiles; ++n) {
+          r.out[t][n][2 * i] *= rescale;
+          r.out[t][n][2 * i + 1] *= rescale;
+        }
+      }
+    }
+  }
+
+  // Writes the rows that exist: finished ones, or the share of one split. The sequence is looked up again, to
+  // keep the registers free during the main loop.
+  FA_DEVICE void finish(const ForwardCall& call, int first_row, int split, float to_log2, Registers& r) {
+    const Problem& problem = call.problem;
+    const Sequence sequence = find_sequence(call.placement, block_z());
+    const int kv_head = block_y();
+    const int row_end = sequence.query_len * problem.group;
+    const int column = (thread_index() & 3) * 2;
+    const QueryRows out = query_rows(call.out, problem.out, sequence, kv_head, problem.group);
+    FA_UNROLL
+    for (int t = 0; t < kRowTiles; ++t) {
+      FA_UNROLL
+      for (int i = 0; i < 2; ++i) {
+        const RowState state{r.row_max[t][i] * to_log2, sum_of_row(r.row_sum[t][i])};
+        const int row = first_row + first_row_of_warp() + 16 * t + place_of(2 * i).row;
+        if (row >= row_end) continue;
+        if (call.splits > 1) {
+          write_partial(call, sequence, kv_head, row, split, state, r.out[t], i);
+          continue;
+        }
+        const FinishedRow finished =
+            finish_row(problem, state, kv_head * problem.group + row_head(row, problem.group));
+        if (column == 0)
+          call.lse[lse_offset(call.lse_strides, sequence, kv_head, problem.group, row)] = finished.lse;
+        uint16_t* to = const_cast<uint16_t*>(row_of(out, row));
+        FA_UNROLL
+        for (int n = 0; n < kOutTiles; ++n) {
+          if (8 * n + column >= problem.value_dim) continue;
+          *reinterpret_cast<uint32_t*>(to + 8 * n + column) =
+              Type::pack(r.out[t][n][2 * i] * finished.weight, r.out[t][n][2 * i + 1] * finished.weight);
+        }
+      }
+    }
+  }
+
+  FA_DEVICE void write_partial(const ForwardCall& call, const Sequence& sequence, int kv_head, int row,
+                               int split, RowState state, const float (&out)[kOutTiles][4], int i) {
+    if (row >= call.partial_rows) return;
+    const int column = (thread_index() & 3) * 2;
+    const int64_t head = static_cast<int64_t>(sequence.batch) * call.problem.kv_heads + kv_head;
+    const int64_t at = (head * call.splits + split) * call.partial_rows + row;
+    if (column == 0) {
+      call.partial_max[at] = state.row_max;
+      call.partial_sum[at] = state.row_sum;
+    }
+    float* to = call.partial_out + at * call.problem.value_dim;
+    FA_UNROLL
+    for (int n = 0; n < kOutTiles; ++n) {
+      if (8 * n + column >= call.problem.value_dim) continue;
+      to[8 * n + column] = out[n][2 * i];
+      to[8 * n + column + 1] = out[n][2 * i + 1];
+    }
+  }
+};
+
+}  // namespace flash_attn_cuda

@@ -1,0 +1,109 @@
+// What both backward kernels do between their products, and the two small kernels around them.
+//
+// P = 2^(S - LSE) and dS = P (dP - delta) are made again by each: dK and dV of a block of keys sum over
+// queries, dQ of a block of rows sums over keys. Nothing is added by atomics, so a gradient is the same bits
+// every time.
+#pragma once
+
+#include "scores.h"
+
+namespace flash_attn_cuda {
+
+template <int kRows>
+struct GradientFacts {
+  RowFacts<kRows> rows;
+  float lse[kRows];  // log2 units; +infinity where P is 0
+  float delta[kRows];
+};
+
+// All threads take part; a barrier must follow.
+template <int kRows, int kThreads>
+FA_DEVICE void describe_gradient_rows(const BackwardCall& call, const Sequence& sequence, int kv_head,
+                                      int first, GradientFacts<kRows>* facts) {
+  const int group = call.problem.group;
+  describe_rows<kRows, kThreads>(call.problem, sequence, kv_head, first, &facts->rows);
+  for (int i = thread_index(); i < kRows; i += kThreads) {
+    facts->lse[i] = FA_INFINITY;
+    facts->delta[i] = 0.0f;
+    if (first + i >= sequence.query_len * group) continue;
+    const int64_t at = lse_offset(call.lse_strides, sequence, kv_head, group, first + i);
+    // A row that saw no key has an infinite log-sum-exp, of either sign.
+    const float lse = call.lse[at];
+    facts->lse[i] = lse == -FA_INFINITY ? FA_INFINITY : lse * kLog2E;
+    facts->delta[i] = call.delta[at];
+  }
+}
+
+// One raw score and its dP become P as dropout leaves it, and dS.
+template <int kRows>
+FA_DEVICE void differentiate(const Problem& problem, const ScoreScale& scale,
+                             const GradientFacts<kRows>& facts, int row, int key, bool is_masked,
+                             float& score, float& dscore) {
+  float cap_slope = 1.0f;
+  float x = scale.has_pass ? logit(problem, scale, facts.rows, row, key, score, &cap_slope) : score;
+  if (is_masked && !is_seen(problem, facts.rows, row, key)) x = -FA_INFINITY;
+  const float p = exp2_fast(x * scale.to_log2 - facts.lse[row]);
+  const float keep_scale = problem.dropout.threshold == 0                    ? 1.0f
+                           : survives(problem.dropout, facts.rows, row, key) ? problem.dropout.keep_scale
+                                                                             : 0.0f;
+  score = p * keep_scale;
+  dscore = p * (dscore * keep_scale - facts.delta[row]) * cap_slope;
+}
+
+// delta = rowsum(dO * O) - dLSE. One warp per row.
+template <class Type>
+struct Delta {
+  static constexpr int kWarps = 4;
+  static constexpr int kThreads = 32 * kWarps;
+
+  // blockIdx: (four rows, kv head, batch entry).
+  FA_DEVICE void run(const BackwardCall& call) {
+    const Problem& problem = call.problem;
+    const Sequence sequence = find_sequence(call.placement, block_z());
+    const int kv_head = block_y();
+    const int row = block_x() * kWarps + thread_index() / 32;
+    if (row >= sequence.query_len * problem.group) return;
+    const uint16_t* out = row_of(query_rows(call.out, problem.out, sequence, kv_head, problem.group), row);
+    const uint16_t* dout =
+        row_of(query_rows(call.dout, call.dout_strides, sequence, kv_head, problem.group), row);
+    float sum = 0.0f;
+    for (int d = thread_index() % 32; d < problem.value_dim; d += 32)
+      sum += Type::low(out[d]) * Type::low(dout[d]);
+    for (int distance = 16; distance > 0; distance /= 2) sum += exchange(sum, distance);
+    if (thread_index() % 32 != 0) return;
+    if (call.dlse != nullptr) {
+      const int head = kv_head * problem.group + row_head(row, problem.group);
+      sum -= call.dlse[sequence.q_batch * call.dlse_strides.batch + head * call.dlse_strides.head +
+                       (sequence.query_token + row_position(row, problem.group)) * call.dlse_query_stride];
+    }
+    call.delta[lse_offset(call.lse_strides, sequence, kv_head, problem.group, row)] = sum;
+  }
+};
+
+// A sink's probability in a row is exp(sink - LSE), and its dP is 0: dsink = -sum of P_sink * delta. One warp
+// per head.
+struct SinkGradient {
+  static constexpr int kThreads = 32;
+
+  // blockIdx: (head).
+  FA_DEVICE void run(const BackwardCall& call) {
+    const int head = block_x();
+    const int group = call.problem.group;
+    const float sink = call.problem.sinks[head] * kLog2E;
+    float sum = 0.0f;
+    for (int batch = 0; batch < call.placement.batch; ++batch) {
+      const Sequence sequence = find_sequence(call.placement, batch);
+      for (int i = thread_index(); i < sequence.query_len; i += kThreads) {
+        const int row = i * group + head % group;
+        const int64_t at = lse_offset(call.lse_strides, sequence, head / group, group, row);
+        const float lse = call.lse[at];
+        if (lse == FA_INFINITY || lse == -FA_INFINITY) continue;  // neither key nor sink
+        sum -= exp2_fast(sink - lse * kLog2E) * call.delta[at];
+      }
+    }
+    for (int distance = 16; distance > 0; distance /= 2) sum += exchange(sum, distance);
+    if (thread_index() == 0) call.dsinks[head] = sum;
+  }
+};
+
+}  // namespace flash_attn_cuda

@@ -1,0 +1,138 @@
+// Between the products: soft cap, ALiBi, masks and dropout of a tile of scores, and the arithmetic of its
+// softmax.
+#pragma once
+
+#include "../core/philox.h"
+#include "../core/softmax_state.h"
+#include "tile.h"
+
+namespace flash_attn_cuda {
+
+static constexpr float kLog2E = 1.4426950408889634f;
+static constexpr float kLn2 = 0.6931471805599453f;
+
+// A tile's scores times `to_log2` are logits in log2 units.
+struct ScoreScale {
+  float natural;  // raw score -> logit, when a pass must see the logit itself
+  bool has_pass;  // soft cap, ALiBi or a softmax_scale that turns the order around: the tile is turned into
+                  // logits
+  float to_log2;
+};
+
+FA_DEVICE ScoreScale score_scale(const Problem& problem) {
+  ScoreScale scale;
+  scale.natural = problem.scale;
+  scale.has_pass = problem.softcap > 0.0f || problem.alibi_slopes != nullptr || !(problem.scale > 0.0f);
+  scale.to_log2 = scale.has_pass ? kLog2E : problem.scale * kLog2E;
+  return scale;
+}
+
+// What the rows of a tile stand for. Rows past the last one of the sequence see no key.
+template <int kRows>
+struct RowFacts {
+  int seen_begin[kRows];
+  int seen_end[kRows];
+  int diagonal[kRows];  // the key on whose distance an ALiBi bias depends
+  float slope[kRows];
+  unsigned query[kRows];
+  unsigned batch_head[kRows];
+  int64_t mask[kRows];  // offset of key 0 in the mask's bytes
+};
+
+// Rows [first, first + kRows) of a KV head's group. All threads take part; a barrier must follow.
+template <int kRows, int kThreads>
+FA_DEVICE void describe_rows(const Problem& problem, const Sequence& sequence, int kv_head, int first,
+                             RowFacts<kRows>* facts) {
+  const Visibility visibility = visibility_of(problem, sequence);
+  const int end = sequence.query_len * problem.group;
+  for (int i = thread_index(); i < kRows; i += kThreads) {
+    const int row = first + i < end ? first + i : end - 1;
+    const int position = row_position(row, problem.group);
+    const int head = kv_head * problem.group + row_head(row, problem.group);
+    const KeyRange seen = flash_attn::visible_keys(visibility, position);
+    facts->seen_begin[i] = seen.begin;
+    facts->seen_end[i] = first + i < end ? seen.end : seen.begin;
+    facts->diagonal[i] = position + sequence.key_len - sequence.query_len;
+    facts->slope[i] = problem.alibi_slopes == nullptr
+                          ? 0.0f
+                          : problem.alibi_slopes[sequence.batch * problem.alibi_batch_stride + head];
+    facts->query[i] = static_cast<unsigned>(position);
+    facts->batch_head[i] = static_cast<unsigned>(sequence.batch * problem.heads + head);
+    facts->mask[i] =
+        sequence.batch * problem.mask.batch + head * problem.mask.head + position * problem.mask.query;
+  }
+}
+
+// What the rows [first, end) of a tile see together, and each of them.
+struct TileRange {
+  KeyRange some;
+  KeyRange all;
+};
+FA_DEVICE TileRange keys_of_rows(const Problem& problem, const Sequence& sequence, int first, int end) {
+  const Visibility visibility = visibility_of(problem, sequence);
+  const int low = row_position(first, problem.group);
+  const int high = row_position(end - 1, problem.group);
+  return TileRange{flash_attn::keys_seen_by_some(visibility, low, high),
+                   flash_attn::keys_seen_by_all(visibility, low, high)};
+}
+
+FA_DEVICE float tanh_exact(float x) { return 1.0f - 2.0f / (1.0f + exp2_fast(2.0f * kLog2E * x)); }
+
+// A raw score -> logit; `cap_slope` becomes the derivative of the soft cap, 1 - tanh^2.
+template <int kRows>
+FA_DEVICE float logit(const Problem& problem, const ScoreScale& scale, const RowFacts<kRows>& facts, int row,
+                      int key, float raw, float* cap_slope) {
+  float x = raw * scale.natural;
+  *cap_slope = 1.0f;
+  if (problem.softcap > 0.0f) {
+    const float t = tanh_exact(x / problem.softcap);
+    x = t * problem.softcap;
+    *cap_slope = 1.0f - t * t;
+  }
+  const int distance = facts.diagonal[row] - key;
+  return x - facts.slope[row] * static_cast<float>(distance < 0 ? -distance : distance);
+}
+
+template <int kRows>
+FA_DEVICE bool is_seen(const Problem& problem, const RowFacts<kRows>& facts, int row, int key) {
+  if (key < facts.seen_begin[row] || key >= facts.seen_end[row]) return false;
+  return problem.mask.data == nullptr || problem.mask.data[facts.mask[row] + key * problem.mask.key] != 0;
+}
+
+// Whether dropout keeps a key.
+template <int kRows>
+FA_DEVICE bool survives(const Dropout& dropout, const RowFacts<kRows>& facts, int row, int key) {
+  const flash_attn::PhiloxBlock<unsigned> words = flash_attn::philox(
+      flash_attn::philox_counter(facts.query[row], static_cast<unsigned>(key) / 4, facts.batch_head[row],
+                                 static_cast<unsigned>(dropout.offset)),
+      flash_attn::PhiloxKey{dropout.seed_low, dropout.seed_high}, flash_attn::philox_high_product);
+  const unsigned low = (key & 1) == 0 ? words.word0 : words.word1;
+  const unsigned high = (key & 1) == 0 ? words.word2 : words.word3;
+  return ((key & 2) == 0 ? low : high) >= dropout.threshold;
+}
+
+// The operations of core/softmax_state.h.
+struct DeviceMath {
+  FA_MEMBER float exp2(float x) const { return exp2_fast(x); }
+  FA_MEMBER float max(float a, float b) const { return b <= a ? a : b; }
+  FA_MEMBER float finite(float x) const { return x == -FA_INFINITY ? 0.0f : x; }
+};
+typedef flash_attn::SoftmaxState<float> RowState;
+
+struct FinishedRow {
+  float weight;  // O times this is the result
+  float lse;
+};
+
+// Adds the sink of the row's head and normalises. A row without key and sink is 0 and has `empty_lse`.
+FA_DEVICE FinishedRow finish_row(const Problem& problem, RowState seen, int head) {
+  const DeviceMath math;
+  const float sink = problem.sinks == nullptr ? -FA_INFINITY : problem.sinks[head] * kLog2E;
+  const RowState all = flash_attn::with_sink(seen, sink, math);
+  if (all.row_max == -FA_INFINITY) return FinishedRow{0.0f, problem.empty_lse};
+  const float keep_scale = problem.dropout.threshold != 0 ? problem.dropout.keep_scale : 1.0f;
+  return FinishedRow{flash_attn::rescale_factor(seen.row_max, all.row_max, math) * keep_scale / all.row_sum,
+                     (all.row_max + log2_fast(all.row_sum)) * kLn2};
+}
+
+}  // namespace flash_attn_cuda

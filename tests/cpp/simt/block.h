@@ -1,0 +1,259 @@
+// Runs one block of a GPU kernel on the CPU: each thread is a fiber, warps meet at collective instructions,
+// the block at barriers, and shared memory remembers who wrote and read what since when.
+//
+// The order of threads is drawn anew in every round. What is asynchronous happens at the latest moment that
+// the program allows, or at the earliest; both must give the same results, and a program that reads what may
+// not have arrived, or overwrites what may still be read, is told so.
+#pragma once
+
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace simt {
+
+enum class Async { kLate, kEarly };
+
+struct Index3 {
+  int x, y, z;
+};
+
+// 16 bytes of shared memory.
+struct Chunk {
+  int write_epoch = -1;  // the barriers that had passed when its last write was complete; -1: never written
+  int copying_thread = -1;  // a copy that nobody has waited for
+  int read_epoch = -1;
+  int reading_warp = -1;  // -2: several
+};
+
+struct Copy {
+  uint32_t to;
+  uint8_t data[16];
+};
+
+struct Thread {
+  ucontext_t context;
+  std::vector<uint8_t> stack;
+  bool done = false;
+  std::vector<Copy> open;                   // copies that belong to no group yet
+  std::deque<std::vector<Copy>> committed;  // groups under way
+};
+
+// A meeting of the lanes of a warp, or of the threads of a block.
+struct Meeting {
+  const char* what = nullptr;
+  int arrived = 0;
+  int generation = 0;
+  const void* operands[32] = {};
+  void* results[32] = {};
+};
+
+class Block {
+ public:
+  Block(int threads, int shared_bytes, Index3 index, Async async, unsigned seed)
+      : index_(index), async_(async), order_(seed), threads_(threads), warps_(threads / 32) {
+    // Uninitialised shared memory holds NaN in every format.
+    shared_bytes_ = (shared_bytes + 127) / 128 * 128;
+    shared_.reset(static_cast<uint8_t*>(std::aligned_alloc(128, static_cast<size_t>(shared_bytes_) + 128)));
+    std::memset(shared_.get(), 0xFF, static_cast<size_t>(shared_bytes_));
+    chunks_.resize(static_cast<size_t>(shared_bytes_ / 16));
+  }
+
+  // Returns whether all threads came to their end without a complaint.
+  bool run(const std::function<void()>& kernel);
+
+  int thread() const { return current_; }
+  Index3 index() const { return index_; }
+  uint8_t* shared() { return shared_.get(); }
+  uint32_t address(const void* pointer) const {
+    const auto offset = static_cast<const uint8_t*>(pointer) - shared_.get();
+    return static_cast<uint32_t>(offset);
+  }
+  bool failed() const { return failed_; }
+
+  void sync() {
+    const int generation = barrier_.generation;
+    if (++barrier_.arrived == live_) {
+      open_barrier();
+    } else {
+      while (barrier_.generation == generation) yield();
+    }
+  }
+
+  void copy(uint32_t to, const void* from, bool valid) {
+    if (to % 16 != 0) complain("a copy to an address that is no multiple of 16");
+    if (valid && reinterpret_cast<uintptr_t>(from) % 16 != 0)
+      complain("a copy from an address that is no multiple of 16");
+    Chunk& chunk = chunk_at(to);
+    if (chunk.copying_thread >= 0) complain("two copies on their way to one place");
+    if (chunk.read_epoch == epoch_ && chunk.reading_warp != current_ / 32) {
+      complain("a copy to what another warp may still read");
+    }
+    chunk.copying_thread = current_;
+    Copy copy{to, {}};
+    if (valid) std::memcpy(copy.data, from, 16);
+    if (async_ == Async::kEarly) std::memcpy(shared_.get() + to, copy.data, 16);
+    me().open.push_back(copy);
+  }
+  void commit() {
+    me().committed.push_back(me().open);
+    me().open.clear();
+  }
+  void wait(int pending) {
+    while (static_cast<int>(me().committed.size()) > pending) {
+      for (const Copy& copy : me().committed.front()) {
+        std::memcpy(shared_.get() + copy.to, copy.data, 16);
+        Chunk& chunk = chunk_at(copy.to);
+        chunk.copying_thread = -1;
+        chunk.write_epoch = epoch_;
+      }
+      me().committed.pop_front();
+    }
+  }
+
+  // A row of an 8x8 matrix, for the warp that reads it.
+  const uint16_t* read(uint32_t address) {
+    if (address % 16 != 0) complain("a matrix row at an address that is no multiple of 16");
+    Chunk& chunk = chunk_at(address);
+    if (chunk.copying_thread >= 0) complain("a read of what may not have been copied yet");
+    if (chunk.write_epoch < 0) complain("a read of shared memory that was never written");
+    if (chunk.write_epoch == epoch_) complain("a read without a barrier after the copy");
+    const int warp = current_ / 32;
+    chunk.reading_warp = chunk.read_epoch == epoch_ && chunk.reading_warp != warp ? -2 : warp;
+    chunk.read_epoch = epoch_;
+    return reinterpret_cast<const uint16_t*>(shared_.get() + address);
+  }
+
+  // All lanes of the warp bring operands and leave with results; the last one to come computes for all.
+  template <class Compute>
+  void meet(const char* what, const void* operand, void* result, const Compute& compute) {
+    Meeting& warp = warps_[static_cast<size_t>(current_ / 32)];
+    if (warp.arrived > 0 && std::strcmp(warp.what, what) != 0) {
+      complain(std::string("lanes of one warp meet at `") + warp.what + "` and at `" + what + "`");
+    }
+    warp.what = what;
+    warp.operands[current_ % 32] = operand;
+    warp.results[current_ % 32] = result;
+    const int generation = warp.generation;
+    if (++warp.arrived < 32) {
+      while (warp.generation == generation) yield();
+      return;
+    }
+    compute(warp.operands, warp.results);
+    warp.arrived = 0;
+    ++warp.generation;
+    moved_ = true;
+  }
+
+  void complain(const std::string& what) {
+    if (!failed_) {
+      std::printf("block (%d, %d, %d), thread %d: %s\n", index_.x, index_.y, index_.z, current_,
+                  what.c_str());
+    }
+    failed_ = true;
+  }
+
+ private:
+  static void enter();
+  Thread& me() { return threads_[static_cast<size_t>(current_)]; }
+  void yield() { swapcontext(&me().context, &scheduler_); }
+  void open_barrier() {
+    barrier_.arrived = 0;
+    ++barrier_.generation;
+    ++epoch_;
+    moved_ = true;
+  }
+  Chunk& chunk_at(uint32_t address) {
+    if (address >= static_cast<uint32_t>(shared_bytes_)) {
+      complain("an address outside shared memory");
+      address = 0;
+    }
+    return chunks_[address / 16];
+  }
+
+  struct Free {
+    void operator()(uint8_t* memory) const { std::free(memory); }
+  };
+
+  Index3 index_;
+  Async async_;
+  std::mt19937 order_;
+  std::vector<Thread> threads_;
+  std::vector<Meeting> warps_;
+  Meeting barrier_;
+  std::vector<Chunk> chunks_;
+  std::unique_ptr<uint8_t[], Free> shared_;
+  int shared_bytes_ = 0;
+  ucontext_t scheduler_ = {};
+  std::function<void()> kernel_;
+  int current_ = 0;
+  int live_ = 0;
+  int epoch_ = 0;
+  bool moved_ = false;
+  bool failed_ = false;
+};
+
+// The block that runs now. Blocks run one after the other.
+inline Block*& running_block() {
+  static Block* block = nullptr;
+  return block;
+}
+
+inline void Block::enter() {
+  Block* block = running_block();
+  block->kernel_();
+  Thread& thread = block->me();
+  if (!thread.committed.empty() || !thread.open.empty())
+    block->complain("the thread ends with copies under way");
+  thread.done = true;
+  swapcontext(&thread.context, &block->scheduler_);
+}
+
+inline bool Block::run(const std::function<void()>& kernel) {
+  constexpr size_t kStackBytes = 128 << 10;
+  kernel_ = kernel;
+  running_block() = this;
+  live_ = static_cast<int>(threads_.size());
+  std::vector<int> order;
+  for (int i = 0; i < live_; ++i) {
+    order.push_back(i);
+    Thread& thread = threads_[static_cast<size_t>(i)];
+    thread.stack.resize(kStackBytes);
+    getcontext(&thread.context);
+    thread.context.uc_stack.ss_sp = thread.stack.data();
+    thread.context.uc_stack.ss_size = kStackBytes;
+    thread.context.uc_link = nullptr;
+    makecontext(&thread.context, &Block::enter, 0);
+  }
+  int idle_rounds = 0;
+  while (live_ > 0 && !failed_) {
+    moved_ = false;
+    std::shuffle(order.begin(), order.end(), order_);
+    for (const int i : order) {
+      Thread& thread = threads_[static_cast<size_t>(i)];
+      if (thread.done) continue;
+      current_ = i;
+      swapcontext(&scheduler_, &thread.context);
+      if (!thread.done) continue;
+      --live_;
+      moved_ = true;
+      if (live_ > 0 && barrier_.arrived == live_) open_barrier();
+    }
+    idle_rounds = moved_ ? 0 : idle_rounds + 1;
+    if (idle_rounds > 2) complain("all threads wait for each other");
+  }
+  running_block() = nullptr;
+  return !failed_;
+}
+
+}  // namespace simt

@@ -1,0 +1,121 @@
+// Grids on the emulator, and the cases that forward and backward share.
+#pragma once
+
+#include <vector>
+
+#include "../check.h"
+#include "block.h"
+#include "problem.h"
+
+namespace simt {
+
+// Every block of a grid, one after the other.
+template <class Kernel>
+void run_grid(Index3 grid, int threads, int shared_bytes, Async async, const Kernel& kernel) {
+  static unsigned seed = 1;
+  for (int z = 0; z < grid.z; ++z) {
+    for (int y = 0; y < grid.y; ++y) {
+      for (int x = 0; x < grid.x; ++x) {
+        Block block(threads, shared_bytes, {x, y, z}, async, ++seed);
+        CHECK(block.run(kernel), "block (%d, %d, %d)", x, y, z);
+      }
+    }
+  }
+}
+
+inline Case named(const char* name) {
+  Case c;
+  c.name = name;
+  return c;
+}
+
+inline std::vector<Case> all_cases() {
+  std::vector<Case> cases;
+  const auto add = [&](const char* name) -> Case& {
+    cases.push_back(named(name));
+    return cases.back();
+  };
+  add("plain");
+  add("causal").causal = true;
+  {
+    Case& c = add("more queries than keys");
+    c.causal = true;
+    c.queries = 90;
+    c.keys = 33;
+    c.sinks = true;
+  }
+  {
+    Case& c = add("window");
+    c.window_left = 9;
+    c.window_right = 4;
+    c.queries = c.keys = 150;
+  }
+  {
+    Case& c = add("groups");
+    c.heads = 6;
+    c.kv_heads = 2;
+    c.batch = 2;
+    c.causal = true;
+  }
+  {
+    Case& c = add("cap, slopes and sinks");
+    c.softcap = 3.0f;
+    c.alibi = c.sinks = true;
+    c.causal = true;
+    c.dlse = true;
+  }
+  {
+    Case& c = add("negative scale");
+    c.scale = -0.2f;
+  }
+  {
+    Case& c = add("mask and dropout");
+    c.mask = true;
+    c.dropout = 0.3f;
+  }
+  {
+    Case& c = add("packed");
+    c.packed = true;
+    c.batch = 4;
+    c.causal = true;
+    c.sinks = true;
+  }
+  {
+    Case& c = add("packed, partly used");
+    c.packed = c.lengths = true;
+    c.batch = 3;
+  }
+  {
+    Case& c = add("dense, partly used");
+    c.lengths = true;
+    c.batch = 3;
+    c.causal = true;
+  }
+  {
+    Case& c = add("narrow heads");
+    c.head_dim = 40;
+    c.value_dim = 24;
+    c.dlse = true;
+  }
+  {
+    Case& c = add("one query");
+    c.queries = 1;
+    c.keys = 300;
+    c.heads = 8;
+    c.kv_heads = 2;
+    c.splits = 3;
+    c.sinks = true;
+  }
+  {
+    Case& c = add("pages");
+    c.page_size = 16;
+    c.batch = 2;
+    c.lengths = true;
+    c.queries = 3;
+    c.keys = 150;
+    c.splits = 2;
+  }
+  return cases;
+}
+
+}  // namespace simt
