@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from kernel_builder.compile import CompiledTree, Workspace, compile_project, ope
 from kernel_builder.compile.workspace import work_dir_of
 from kernel_builder.disk import check_directory, explain_disk
 from kernel_builder.environment import TorchChoice, probe_surroundings
-from kernel_builder.errors import AuditError, BadInputError, Location, Problem
+from kernel_builder.errors import AuditError, BadInputError, Location, Problem, ToolchainMissingError
 from kernel_builder.inputs import BuildInputs, list_package_files, probe_inputs
 from kernel_builder.plan import (
     BuildPlan,
@@ -34,11 +35,12 @@ from kernel_builder.plan.matrix import load_matrix
 from kernel_builder.progress import Listener, ignore_progress, step
 from kernel_builder.render.fileset import FileSet
 from kernel_builder.render.project import list_sdk_variables, render_project
+from kernel_builder.sdk import obtain_torch_sdk
 from kernel_builder.spec.model import BuildSpec
 from kernel_builder.spec.reader import load_spec
 from kernel_builder.toolchain import Toolchain
-from kernel_builder.torch_sdk import TorchSdk
 from kernel_builder.toolchains import obtain_libraries, obtain_toolkit
+from kernel_builder.torch_sdk import TorchSdk
 from kernel_builder.variant import NoarchVariant
 
 
@@ -131,12 +133,11 @@ def list_defines(planned: PlannedProject, toolchain: ToolchainKey) -> dict[str, 
 
     A torch that is not on this machine is not named: only a build fetches it.
     """
-    variants = planned.plan.list_variants(toolchain)
-    sdks = collect_sdks(planned, planned.plan)
-    found = {name: sdks[key] for name, key in list_sdk_variables(variants).items() if key in sdks}
-    return {"KERNEL_PROJECT_DIR": str(planned.spec.root.absolute())} | {
-        name: str(sdk.root) for name, sdk in found.items()
-    }
+    defines = {"KERNEL_PROJECT_DIR": str(planned.spec.root.absolute())}
+    for name, key in list_sdk_variables(planned.plan.list_variants(toolchain)).items():
+        with suppress(ToolchainMissingError):
+            defines[name] = str(_obtain_sdk(planned, key, offline=True).root)
+    return defines
 
 
 def build_project(
@@ -167,7 +168,7 @@ def build_project(
         explain_disk("the work directory or the output", "choose another place with `--work-dir` and `--output`"),
         open_workspace(work_dir_of(planned.spec.root, work_dir), listener) as workspace,
     ):
-        sdks = collect_sdks(planned, plan)
+        sdks = obtain_sdks(planned, plan, listener)
         for key in plan.toolchains:
             trees[key] = compile_project(
                 render_project(plan, key),
@@ -175,6 +176,8 @@ def build_project(
                 key,
                 toolchain=planned.toolchain,
                 sdks=sdks,
+                toolkit=None if key.toolkit is None else obtain_toolkit(key, listener),
+                defines=obtain_libraries(plan.list_variants(key), listener),
                 workspace=workspace,
                 listener=listener,
                 jobs=jobs,
@@ -191,7 +194,7 @@ def build_project(
                         planned.inputs,
                         planned.toolchain,
                         source=source,
-                        torch=None if variant.sdk is None else sdks.get(variant.sdk),
+                        torch=None if variant.sdk is None else sdks[variant.sdk],
                         flags=trees[variant.toolchain].flags.get(variant.unique_id, ()),
                         platform_policy=PLATFORM_POLICY if policy is None or policy.name == DEFAULT_POLICY else None,
                     )
@@ -207,10 +210,31 @@ def build_project(
     return BuildResult(tuple(outcomes), trees, plan.excluded, _find_stale(output, planned))
 
 
-def collect_sdks(planned: PlannedProject, plan: BuildPlan) -> dict[TorchSdkKey, TorchSdk]:
-    """The directories of every torch that the plan compiles against."""
+def obtain_sdks(
+    planned: PlannedProject, plan: BuildPlan, listener: Listener = ignore_progress
+) -> dict[TorchSdkKey, TorchSdk]:
+    """Headers and libraries of every torch that the plan compiles against: installed, cached, or fetched now.
+
+    Raises `ToolchainMissingError` or `FetchError` for one that cannot be had.
+    """
     wanted = {variant.sdk for variant in plan.variants if variant.sdk is not None}
-    return {key: sdk for key in wanted for sdk in planned.installed if sdk.release == key.release}
+    return {key: _obtain_sdk(planned, key, listener) for key in sorted(wanted, key=str)}
+
+
+def _obtain_sdk(
+    planned: PlannedProject, key: TorchSdkKey, listener: Listener = ignore_progress, *, offline: bool = False
+) -> TorchSdk:
+    release = next((torch for torch in planned.plan.environment.torches if torch.release == key.release), None)
+    return obtain_torch_sdk(
+        key.release,
+        host=key.host,
+        backend=key.backend,
+        toolkit=key.toolkit,
+        cxx11=None if release is None else release.cxx11,
+        installed=next((sdk for sdk in planned.installed if sdk.release == key.release), None),
+        offline=offline,
+        listener=listener,
+    )
 
 
 def _leave_uncompiled(plan: BuildPlan) -> BuildPlan:

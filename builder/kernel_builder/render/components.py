@@ -64,8 +64,9 @@ def list_components(spec: BuildSpec, variants: tuple[VariantPlan, ...], standard
 
 
 def _own_target(variant: VariantPlan, name: str) -> str:
-    """The target of one kernel's own objects. It outlives a change of the sources, which the unique id does not."""
-    return f"kernel.{variant.kernel_name}.{name}"
+    """The target of the objects for one kernel and ABI. It outlives a change of sources, as the unique id does not."""
+    abi = f".{variant.variant.abi}" if isinstance(variant.variant, ArchVariant) else ""
+    return f"kernel.{variant.kernel_name}{abi}.{name}"
 
 
 def _is_shared(component: Component, variants: tuple[VariantPlan, ...]) -> bool:

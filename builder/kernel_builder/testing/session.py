@@ -9,7 +9,7 @@ from pathlib import Path
 from kernel_builder.artifact.load import find_artifacts, load_artifact
 from kernel_builder.artifact.model import Artifact
 from kernel_builder.errors import NothingSelectedError, Problem
-from kernel_builder.plan import Selector, VariantPlan
+from kernel_builder.plan import Selector, ToolchainKey, VariantPlan
 from kernel_builder.spec.model import BuildSpec
 from kernel_builder.testing.suite import LoadedChoice, choose_artifact
 
@@ -61,7 +61,8 @@ def _group(artifacts: Sequence[Artifact], selector: Selector, names: Sequence[st
     groups: dict[str, list[Artifact]] = {}
     for name in names:
         for artifact in artifacts:
-            plan = VariantPlan(artifact.metadata.name, artifact.variant, artifact.metadata.id)
+            toolchain = ToolchainKey(artifact.metadata.backend)
+            plan = VariantPlan(artifact.metadata.name, artifact.variant, artifact.metadata.id, toolchain)
             if artifact.metadata.name == name and selector.selects(plan):
                 groups.setdefault(name, []).append(artifact)
     return groups

@@ -9,11 +9,11 @@ import pytest
 from kernel_builder.backend import Backend
 from kernel_builder.compile import CompiledTree, compile_project, open_workspace
 from kernel_builder.errors import BadInputError, CompileError, ToolchainMissingError
-from kernel_builder.pipeline import PlannedProject, collect_sdks, plan_project
+from kernel_builder.pipeline import PlannedProject, plan_project
 from kernel_builder.plan import ToolchainKey
 from kernel_builder.progress import ignore_progress
 from kernel_builder.render.fileset import FileSet
-from kernel_builder.render.project import render_project
+from kernel_builder.render.project import list_sdk_variables, render_project
 
 CPU = ToolchainKey(Backend.CPU)
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "kernels"
@@ -30,7 +30,7 @@ def compile_it(planned: PlannedProject, work: Path, fileset: FileSet | None = No
             planned.plan,
             CPU,
             toolchain=planned.toolchain,
-            sdks=collect_sdks(planned, planned.plan),
+            sdks={key: sdk for key in list_sdk_variables(planned.plan.variants).values() for sdk in planned.installed},
             workspace=workspace,
             listener=ignore_progress,
         )
