@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kernels._rust import Metadata as LoaderMetadata
 
+from kernel_builder.artifact.interface import Interface
 from kernel_builder.artifact.metadata import VENDOR_KEY, format_metadata, parse_metadata
 from kernel_builder.artifact.model import BuildRecord, Digest, GitState, Metadata, Provenance
 from kernel_builder.backend import Backend
@@ -45,6 +46,8 @@ records = st.builds(
     source_commit=st.none() | commits,
     source_tree=st.none() | commits,
     source_dirty=st.none() | st.booleans(),
+    capabilities=st.lists(texts, max_size=3).map(tuple),
+    interface=st.none() | st.builds(Interface, *[st.lists(texts, max_size=2).map(tuple)] * 2),
     tests=st.none() | st.dictionaries(texts, json_values, max_size=3),
 )
 digests = st.builds(Digest, st.sampled_from(["sha256", "sha512"]), st.dictionaries(texts, texts, max_size=3))

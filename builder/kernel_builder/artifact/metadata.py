@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kernel_builder.artifact.fields import Fields, MalformedError
+from kernel_builder.artifact.interface import Interface
 from kernel_builder.artifact.model import BuildRecord, Digest, GitState, Metadata, Provenance
 from kernel_builder.backend import Backend
 from kernel_builder.spec.model import KernelDependency
@@ -183,9 +184,19 @@ def _format_record(record: BuildRecord) -> dict[str, Any]:
             "tvm-ffi": record.tvm_ffi,
             "platform-policy": record.platform_policy,
             "source": _without_none(source) or None,
+            "capabilities": list(record.capabilities) or None,
+            "interface": None if record.interface is None else _format_interface(record.interface),
             "tests": None if record.tests is None else dict(record.tests),
         }
     )
+
+
+def _format_interface(interface: Interface) -> dict[str, Any]:
+    return {"names": list(interface.names), "ops": list(interface.ops)}
+
+
+def _parse_interface(fields: Fields | None) -> Interface | None:
+    return None if fields is None else Interface(fields.take_texts("names"), fields.take_texts("ops"))
 
 
 def _parse_record(fields: Fields | None) -> BuildRecord | None:
@@ -205,5 +216,7 @@ def _parse_record(fields: Fields | None) -> BuildRecord | None:
         source_commit=source.take_optional_text("commit", _COMMIT),
         source_tree=source.take_optional_text("tree", _COMMIT),
         source_dirty=source.take_optional_flag("dirty"),
+        capabilities=fields.take_optional_texts("capabilities") or (),
+        interface=_parse_interface(fields.take_optional_table("interface")),
         tests=fields.take_optional_object("tests"),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kernel_builder.artifact.interface import Interface
 from kernel_builder.backend import Backend
 from kernel_builder.spec.model import KernelDependency
 from kernel_builder.variant import ArchVariant, TvmFfiAbi, Variant
@@ -47,7 +48,8 @@ class BuildRecord:
     variant: name of the artifact. inputs: sha256 over all inputs. components: sha256 of each linked component's
     files. compiler: name and version. flags: distinct compiler flags without paths, in order of appearance. torch,
     tvm_ffi: full version compiled against. platform_policy: the manylinux policy that the audit holds it to.
-    source_tree: git tree of the project's directory in the source commit. tests: results that a test run added.
+    source_tree: git tree of the project's directory in the source commit. capabilities: what the author says users may
+    rely on. interface: what they can call. tests: results that a test run added.
     """
 
     variant: str
@@ -62,6 +64,8 @@ class BuildRecord:
     source_commit: str | None = None
     source_tree: str | None = None
     source_dirty: bool | None = None
+    capabilities: tuple[str, ...] = ()
+    interface: Interface | None = None
     tests: Mapping[str, Any] | None = None
 
 

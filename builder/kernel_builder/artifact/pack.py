@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from kernel_builder.artifact.digest import compute_digest, is_byte_code
+from kernel_builder.artifact.interface import read_interface
 from kernel_builder.artifact.load import is_variant_name, list_variant_directories
 from kernel_builder.artifact.metadata import format_metadata
 from kernel_builder.artifact.model import METADATA_FILE, SIGNATURE_FILE, Artifact, Metadata
@@ -71,7 +72,10 @@ def pack_artifact(
             shutil.copyfile(source, tree / path)
     _check_tree(tree, artifact)
     _copy_tree(tree, target)
-    finished = replace(metadata, digest=compute_digest(target))
+    record = metadata.record
+    if record is not None:
+        record = replace(record, interface=read_interface(target))
+    finished = replace(metadata, record=record, digest=compute_digest(target))
     file = target / METADATA_FILE
     file.write_bytes(format_metadata(finished))
     file.chmod(_FILE_MODE)

@@ -37,7 +37,7 @@ def describe_artifact(
     compiler flags of the variant's sources. platform_policy: what the audit holds a compiled Linux artifact to. No
     clock, no host name and no path goes in, so that equal inputs give equal bytes.
     """
-    record = _record_sources(variant, inputs, source)
+    record = replace(_record_sources(variant, inputs, source), capabilities=spec.general.capabilities)
     if isinstance(variant.variant, ArchVariant):
         is_linux = variant.variant.host.os == "linux"
         record = _record_tools(record, variant.variant, toolchain, torch)

@@ -26,7 +26,20 @@ PROGRAM = "kernel-builder"
 _COMPLETION_VARIABLE = "_KERNEL_BUILDER_COMPLETE"
 
 
-COMMANDS = ("check", "plan", "generate", "build", "audit", "test", "bench", "clean", "doctor", "serve", "completion")
+COMMANDS = (
+    "check",
+    "plan",
+    "generate",
+    "build",
+    "audit",
+    "test",
+    "bench",
+    "upload",
+    "clean",
+    "doctor",
+    "serve",
+    "completion",
+)
 """Each is a module of this package with a click command of the same name."""
 
 

@@ -1,4 +1,4 @@
-"""The Jinja environment of the generated projects: strict about names, and about what may be printed."""
+"""The Jinja environment of generated projects and pages: strict about names, and about what may be printed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 
+from kernel_builder.render.markdown import quote_code, quote_codes, quote_fenced, quote_link, quote_prose
 from kernel_builder.render.quoting import (
     Quoted,
     quote_argument,
@@ -25,10 +26,15 @@ from kernel_builder.render.quoting import (
 _FILTERS = {
     "arg": quote_argument,
     "args": quote_arguments,
+    "code": quote_code,
+    "codes": quote_codes,
+    "fenced": quote_fenced,
     "flags": quote_flags,
     "identifier": quote_identifier,
+    "link": quote_link,
     "path": quote_path,
     "paths": quote_paths,
+    "prose": quote_prose,
     "pystr": quote_python,
     "target": quote_target,
     "toml": quote_toml,
@@ -59,7 +65,7 @@ def _load_environment() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(find_templates()),
         undefined=jinja2.StrictUndefined,
         finalize=_refuse_unquoted,
-        autoescape=False,  # noqa: S701 - the output is CMake, Python and TOML; `finalize` guards it
+        autoescape=False,  # noqa: S701 - the output is CMake, Python, TOML, Markdown; `finalize` guards it
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

@@ -62,6 +62,7 @@ class General:
     source: str | None = None
     python_depends: tuple[str, ...] = ()
     kernel_depends: tuple[KernelDependency, ...] = ()
+    capabilities: tuple[str, ...] = ()
     hub_repo_id: str | None = None
     hub_branch: str | None = None
     per_backend: dict[Backend, BackendGeneral] = field(default_factory=dict)

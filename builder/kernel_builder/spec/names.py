@@ -24,6 +24,7 @@ _GIT_SCHEMES = ("https", "http", "git", "ssh", "git+ssh", "git+https", "git+http
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _SCP = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9._-]+:[^/].*")
 _BAD_IN_BRANCH = re.compile(r"[\s~^:?*\[\\]|\.\.|@\{|//|\.lock(/|$)|^[-/.]|[/.]$")
+_CAPABILITY = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _UNCARRIED = re.compile(r"[;|\[\]]|\$<")
 SHELL_OPERATORS = frozenset({"<", ">", "<<", ">>", "|", "||", "&&", "&", "1>", "2>", "2>&1", "1>&2"})
@@ -93,6 +94,14 @@ def parse_branch(text: str) -> str:
     if 0 < len(text) <= _MAX_NAME and text.isprintable() and not _BAD_IN_BRANCH.search(text):
         return text
     raise BadValueError(f"is not the name of a git revision, got `{show(text)}`" if text else "must not be empty")
+
+
+def parse_capability(text: str) -> str:
+    """A word for something that users of a kernel may rely on."""
+    if _CAPABILITY.fullmatch(text) and len(text) <= _MAX_NAME:
+        return text
+    hint = "use lower-case letters and digits with dashes between, such as `attention-sinks`"
+    raise BadValueError(f"is not a capability, got `{show(text)}`" if text else "must not be empty", hint)
 
 
 def parse_git_url(text: str) -> str:

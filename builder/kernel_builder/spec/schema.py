@@ -92,6 +92,7 @@ GENERAL = Table(
         Key("source", "git URL", '"https://github.com/owner/name"'),
         _PYTHON_DEPENDS,
         _KERNEL_DEPENDS,
+        Key("capabilities", _STRINGS, '["backward", "dropout"]', since=5, is_extension=True),
         Key("hub", _TABLE, '{ repo-id = "owner/name" }'),
         Key("cuda", _TABLE, ""),
         Key("neuron", _TABLE, ""),

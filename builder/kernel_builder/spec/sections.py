@@ -30,6 +30,7 @@ from kernel_builder.spec.model import (
 from kernel_builder.spec.names import (
     parse_backend,
     parse_branch,
+    parse_capability,
     parse_compiled_backend,
     parse_compiled_path,
     parse_component_name,
@@ -100,6 +101,7 @@ class SectionReader:
             source=table.parsed("source", parse_git_url),
             python_depends=table.parsed_list("python-depends", parse_text),
             kernel_depends=self._read_kernel_depends(table),
+            capabilities=table.parsed_list("capabilities", parse_capability),
             hub_repo_id=None if hub is None else hub.parsed("repo-id", parse_repo_id),
             hub_branch=None if hub is None else hub.parsed("branch", parse_branch),
             per_backend=per_backend,
