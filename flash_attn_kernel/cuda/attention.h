@@ -83,4 +83,52 @@ struct BackwardCall {
   RowStrides dv_strides;
 };
 
+// New keys or values written into a cache, dense or paged, in place. Elements of 16 bits.
+struct AppendCall {
+  int32_t batch;
+  int32_t kv_heads;
+  int32_t dim;
+  int32_t room;            // new tokens of a dense batch entry, or all packed ones
+  int32_t capacity;        // keys that an entry of the cache can hold
+  int32_t cache_size;      // rows of the cache, or pages
+  int32_t page_size;       // 0: not paged
+  const int32_t* lengths;  // keys that are there already
+  const int32_t* offsets;  // packed new tokens: where each entry's begin; else null
+  const int32_t* cache_rows;
+  const int32_t* page_table;
+  int64_t page_table_stride;
+  const void* from;
+  void* cache;
+  RowStrides from_strides;
+  RowStrides cache_strides;
+};
+
+// Partial results of the same rows, contiguous fp32: (splits, rows, dim) and (splits, rows).
+struct CombineCall {
+  const float* out_partial;
+  const float* lse_partial;
+  int64_t rows;
+  int32_t splits;
+  int32_t dim;
+  float* out;
+  float* lse;
+};
+
+// How a forward call is cut; `workspace` is what its partial results need, in floats.
+struct ForwardPlan {
+  int32_t splits;
+  int32_t partial_rows;
+  int64_t workspace;
+};
+ForwardPlan plan_forward(const Problem& problem, const Placement& placement, int64_t longest_query,
+                         int64_t longest_key);
+void use_workspace(const ForwardPlan& plan, float* workspace, ForwardCall* call);
+
+// All of these launch on a stream (a cudaStream_t) and do not wait. Lengths are upper bounds of what the
+// index arrays say. Throw std::runtime_error when a launch fails.
+void attention_forward(const ForwardCall& call, int64_t longest_query, void* stream);
+void attention_backward(const BackwardCall& call, int64_t longest_query, int64_t longest_key, void* stream);
+void append_rows(const AppendCall& call, void* stream);
+void attention_combine(const CombineCall& call, void* stream);
+
 }  // namespace flash_attn_cuda

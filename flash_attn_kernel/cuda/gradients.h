@@ -55,6 +55,7 @@ template <class Type>
 struct Delta {
   static constexpr int kWarps = 4;
   static constexpr int kThreads = 32 * kWarps;
+  static constexpr int kSharedBytes = 0;
 
   // blockIdx: (four rows, kv head, batch entry).
   FA_DEVICE void run(const BackwardCall& call) {
@@ -84,6 +85,7 @@ struct Delta {
 // per head.
 struct SinkGradient {
   static constexpr int kThreads = 32;
+  static constexpr int kSharedBytes = 0;
 
   // blockIdx: (head).
   FA_DEVICE void run(const BackwardCall& call) {

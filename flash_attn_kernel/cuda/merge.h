@@ -9,6 +9,7 @@ template <class Type>
 struct Merge {
   static constexpr int kWarps = 4;
   static constexpr int kThreads = 32 * kWarps;
+  static constexpr int kSharedBytes = 0;
 
   // blockIdx: (four rows, kv head, batch entry).
   FA_DEVICE void run(const ForwardCall& call) {

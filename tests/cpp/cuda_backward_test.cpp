@@ -2,16 +2,14 @@
 // takes part.
 #define FA_SIMT_EMULATOR
 
-#include "../../flash_attn_kernel/cuda/backward_keys.h"
-#include "../../flash_attn_kernel/cuda/backward_queries.h"
 #include "simt/cases.h"
 
 using namespace flash_attn_cuda;
 using simt::Async;
 using simt::Case;
+using simt::EmulatorLauncher;
 using simt::Instance;
 using simt::Rows;
-using simt::run_grid;
 using simt::Span;
 
 namespace {
@@ -103,7 +101,7 @@ void check_gradient(const Case& c, const char* what, const Rows<Type>& actual,
   CHECK(worst < 2e-2 * largest, "%s: %s is off by %g", c.name, what, worst);
 }
 
-template <class Type, int kDim, int kRows, int kShares, int kKeys>
+template <class Type>
 void check_backward(const Case& c, Async async) {
   Instance<Type> in(c, 9);
   Results<Type> r(in, c);
@@ -131,16 +129,7 @@ void check_backward(const Case& c, Async async) {
   call.dk_strides = r.dk.strides();
   call.dv_strides = r.dv.strides();
 
-  typedef BackwardKeys<Type, kDim, kRows, kShares> Keys;
-  typedef BackwardQueries<Type, kDim, kKeys> Queries;
-  const int rows = c.queries * call.problem.group;
-  run_grid({ceil_div(rows, Delta<Type>::kWarps), c.kv_heads, c.batch}, Delta<Type>::kThreads, 16, async,
-           [&] { Delta<Type>::run(call); });
-  if (c.sinks) run_grid({c.heads, 1, 1}, SinkGradient::kThreads, 16, async, [&] { SinkGradient::run(call); });
-  run_grid({ceil_div(c.keys, Keys::kKeys), c.kv_heads, c.batch}, Keys::kThreads, Keys::kSharedBytes, async,
-           [&] { Keys::run(call); });
-  run_grid({ceil_div(rows, Queries::kRows), c.kv_heads, c.batch}, Queries::kThreads, Queries::kSharedBytes,
-           async, [&] { Queries::run(call); });
+  launch_backward<Type>(call, c.queries, c.keys, EmulatorLauncher{async});
 
   std::vector<int64_t> query_places, key_places, value_places;
   for (int b = 0; b < c.batch; ++b) {
@@ -169,14 +158,14 @@ void check_backward(const Case& c, Async async) {
 int main() {
   for (const Case& c : simt::all_cases()) {
     if (c.page_size > 0) continue;  // pages have no gradient
-    check_backward<BFloat16, 64, 32, 1, 32>(c, Async::kLate);
-    check_backward<Float16, 64, 64, 1, 64>(c, Async::kEarly);
+    check_backward<BFloat16>(c, Async::kLate);
+    check_backward<Float16>(c, Async::kEarly);
   }
-  for (Case c : {simt::named("128"), simt::named("256")}) {
+  for (const int dim : {128, 256}) {
+    Case c = simt::named(dim == 128 ? "head dim 128" : "head dim 256");
     c.causal = c.sinks = true;
-    c.head_dim = c.value_dim = c.name[0] == '1' ? 128 : 256;
-    if (c.head_dim == 128) check_backward<BFloat16, 128, 32, 1, 32>(c, Async::kLate);
-    if (c.head_dim == 256) check_backward<BFloat16, 256, 32, 2, 32>(c, Async::kLate);
+    c.head_dim = c.value_dim = dim;
+    check_backward<BFloat16>(c, Async::kLate);
   }
   return report();
 }

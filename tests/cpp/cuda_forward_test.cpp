@@ -3,22 +3,21 @@
 // drawn anew each time.
 #define FA_SIMT_EMULATOR
 
-#include "../../flash_attn_kernel/cuda/forward.h"
-#include "../../flash_attn_kernel/cuda/merge.h"
+#include "../../flash_attn_kernel/cuda/plan.cpp"
+#include "../../flash_attn_kernel/cuda/rows.h"
 #include "simt/cases.h"
 
 using namespace flash_attn_cuda;
 using simt::Async;
 using simt::Case;
+using simt::EmulatorLauncher;
 using simt::Instance;
-using simt::run_grid;
 using simt::Span;
 
 namespace {
 
-template <class Type, int kDim, int kRowTiles, int kKeys>
+template <class Type>
 void check_forward(const Case& c, Async async) {
-  typedef Forward<Type, kDim, kRowTiles, kKeys> Kernel;
   Instance<Type> in(c, 5);
   simt::Rows<Type> out(in.query_outer, in.query_rows, c.heads, c.value_dim, nullptr);
   std::vector<float> lse(in.lse_size(), NAN);
@@ -32,21 +31,12 @@ void check_forward(const Case& c, Async async) {
   call.out = out.data;
   call.lse = lse.data();
   call.lse_strides = in.lse_strides();
-  call.splits = c.splits;
-  call.partial_rows = c.queries * call.problem.group;
-  const size_t partials = static_cast<size_t>(c.batch) * c.kv_heads * c.splits * call.partial_rows;
-  std::vector<float> partial_out(partials * c.value_dim, NAN), partial_max(partials, NAN),
-      partial_sum(partials, NAN);
-  call.partial_out = partial_out.data();
-  call.partial_max = partial_max.data();
-  call.partial_sum = partial_sum.data();
-  const int tiles = ceil_div(c.queries * call.problem.group, Kernel::kRows);
-  run_grid({tiles * c.splits, c.kv_heads, c.batch}, Kernel::kThreads, Kernel::kSharedBytes, async,
-           [&] { Kernel::run(call); });
-  if (c.splits > 1) {
-    run_grid({ceil_div(call.partial_rows, Merge<Type>::kWarps), c.kv_heads, c.batch}, Merge<Type>::kThreads,
-             16, async, [&] { Merge<Type>::run(call); });
-  }
+  const ForwardPlan plan = plan_forward(call.problem, call.placement, c.queries, c.keys);
+  CHECK((plan.splits > 1) == (c.keys > 128 && c.queries * call.problem.group <= 64), "%s: %d splits", c.name,
+        plan.splits);
+  std::vector<float> workspace(static_cast<size_t>(plan.workspace), NAN);
+  use_workspace(plan, workspace.data(), &call);
+  launch_forward<Type>(call, c.queries, EmulatorLauncher{async});
 
   double worst = 0.0, worst_lse = 0.0;
   for (int b = 0; b < c.batch; ++b) {
@@ -72,18 +62,65 @@ void check_forward(const Case& c, Async async) {
   CHECK(worst_lse < 1e-3, "%s: lse is off by %g", c.name, worst_lse);
 }
 
+// New keys go to their pages; partial results of the same rows become one.
+void check_moved_rows() {
+  std::mt19937 random(3);
+  simt::Rows<Float16> from(2, 5, 2, 24, &random), cache(7, 4, 2, 24, &random);
+  const int32_t lengths[] = {3, 6}, pages[] = {4, 2, 6, 1, 5, 3};
+  AppendCall append{2,
+                    2,
+                    24,
+                    5,
+                    12,
+                    7,
+                    4,
+                    lengths,
+                    nullptr,
+                    nullptr,
+                    pages,
+                    3,
+                    from.data,
+                    cache.data,
+                    from.strides(),
+                    cache.strides()};
+  EmulatorLauncher{Async::kLate}.run<Append>(Grid{5, 2, 2}, append);
+  for (int b = 0; b < 2; ++b) {
+    for (int i = 0; i < 5; ++i) {
+      const int index = lengths[b] + i;
+      const int64_t at = cache.at(pages[b * 3 + index / 4], index % 4, 1) + 23;
+      CHECK(cache.data[at] == from.data[from.at(b, i, 1) + 23], "entry %d, token %d", b, i);
+    }
+  }
+
+  const float infinity = std::numeric_limits<float>::infinity();
+  const float parts[] = {1.0f, 2.0f, NAN, 3.0f, 5.0f, NAN},
+              lses[] = {0.0f, infinity, std::log(3.0f), -infinity};
+  float out[4] = {}, lse[2] = {};
+  const float out_partial[] = {parts[0], parts[1], parts[2], parts[2],
+                               parts[3], parts[4], parts[5], parts[5]};
+  EmulatorLauncher{Async::kLate}.run<Combine>(Grid{2, 1, 1},
+                                              CombineCall{out_partial, lses, 2, 2, 2, out, lse});
+  CHECK(std::abs(out[0] - 2.5f) < 1e-6f && std::abs(out[1] - 4.25f) < 1e-6f, "%g %g", out[0], out[1]);
+  CHECK(out[2] == 0.0f && out[3] == 0.0f && lse[1] == -infinity, "a row without parts");
+  CHECK(std::abs(lse[0] - std::log(4.0f)) < 1e-6f, "%g", lse[0]);
+}
+
 }  // namespace
 
 int main() {
   for (const Case& c : simt::all_cases()) {
-    check_forward<BFloat16, 64, 2, 64>(c, Async::kLate);
-    check_forward<Float16, 64, 1, 32>(c, Async::kEarly);
+    check_forward<BFloat16>(c, Async::kLate);
+    check_forward<Float16>(c, Async::kEarly);
   }
-  for (Case c : {simt::named("128"), simt::named("256")}) {
-    c.causal = c.sinks = true;
-    c.head_dim = c.value_dim = c.name[0] == '1' ? 128 : 256;
-    if (c.head_dim == 128) check_forward<BFloat16, 128, 2, 32>(c, Async::kLate);
-    if (c.head_dim == 256) check_forward<BFloat16, 256, 1, 32>(c, Async::kLate);
+  for (const int dim : {128, 256}) {
+    for (const int queries : {9, 70}) {
+      Case c = simt::named(dim == 128 ? "head dim 128" : "head dim 256");
+      c.causal = c.sinks = true;
+      c.queries = queries;
+      c.head_dim = c.value_dim = dim;
+      check_forward<BFloat16>(c, Async::kLate);
+    }
   }
+  check_moved_rows();
   return report();
 }

@@ -3,25 +3,30 @@
 
 #include <vector>
 
+#include "../../../flash_attn_kernel/cuda/kernels.h"
 #include "../check.h"
 #include "block.h"
 #include "problem.h"
 
 namespace simt {
 
-// Every block of a grid, one after the other.
-template <class Kernel>
-void run_grid(Index3 grid, int threads, int shared_bytes, Async async, const Kernel& kernel) {
-  static unsigned seed = 1;
-  for (int z = 0; z < grid.z; ++z) {
-    for (int y = 0; y < grid.y; ++y) {
-      for (int x = 0; x < grid.x; ++x) {
-        Block block(threads, shared_bytes, {x, y, z}, async, ++seed);
-        CHECK(block.run(kernel), "block (%d, %d, %d)", x, y, z);
+// Runs every block of a grid, one after the other.
+struct EmulatorLauncher {
+  Async async;
+
+  template <class Kernel, class Call>
+  void run(flash_attn_cuda::Grid grid, const Call& call) const {
+    static unsigned seed = 1;
+    for (int z = 0; z < grid.z; ++z) {
+      for (int y = 0; y < grid.y; ++y) {
+        for (int x = 0; x < static_cast<int>(grid.x); ++x) {
+          Block block(Kernel::kThreads, Kernel::kSharedBytes, {x, y, z}, async, ++seed);
+          CHECK(block.run([&] { Kernel::run(call); }), "block (%d, %d, %d)", x, y, z);
+        }
       }
     }
   }
-}
+};
 
 inline Case named(const char* name) {
   Case c;
@@ -103,7 +108,7 @@ inline std::vector<Case> all_cases() {
     c.keys = 300;
     c.heads = 8;
     c.kv_heads = 2;
-    c.splits = 3;
+
     c.sinks = true;
   }
   {
@@ -113,7 +118,6 @@ inline std::vector<Case> all_cases() {
     c.lengths = true;
     c.queries = 3;
     c.keys = 150;
-    c.splits = 2;
   }
   return cases;
 }

@@ -22,7 +22,7 @@ struct Case {
   int window_left = -1, window_right = -1;
   float scale = 0.125f, softcap = 0.0f, dropout = 0.0f;
   bool sinks = false, alibi = false, mask = false, packed = false, lengths = false, dlse = false;
-  int page_size = 0, splits = 1;
+  int page_size = 0;
 };
 
 // (outer, rows, heads, dim) 16-bit elements, 16-byte aligned; nothing is NaN but what a kernel must not
