@@ -50,6 +50,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"spec"}),
     frozenset({"plan", "inputs", "torch_sdk"}),
     frozenset({"tvm_ffi_sdk", "sdk"}),
+    frozenset({"toolchains"}),
     frozenset({"toolchain"}),
     frozenset({"environment"}),
     frozenset({"doctor", "render"}),

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kernel_builder.backend import FACTS, Backend
+from kernel_builder.backend import Backend
 from kernel_builder.errors import BadInputError, Problem
 from kernel_builder.host import HostPlatform, probe_host
-from kernel_builder.plan import BuildEnvironment, ToolchainKey, ToolchainOffer, TorchBuild, TorchRelease
+from kernel_builder.plan import (
+    BuildEnvironment,
+    ToolchainKey,
+    ToolchainLack,
+    ToolchainOffer,
+    TorchBuild,
+    TorchRelease,
+)
 from kernel_builder.plan.matrix import Matrix, load_matrix
 from kernel_builder.remedy import install_command
-from kernel_builder.toolchain import Toolchain, probe_toolchain
+from kernel_builder.toolchain import HostTools, Toolchain, probe_toolchain
+from kernel_builder.toolchains import list_offers
 from kernel_builder.torch_sdk import TorchSdk, probe_torch
 from kernel_builder.version import MinorVersion
 
@@ -42,23 +50,28 @@ class Surroundings:
 
 
 def probe_surroundings(
-    choice: TorchChoice | None = None, *, backends: Iterable[Backend] = tuple(Backend)
+    choice: TorchChoice | None = None,
+    *,
+    backends: Iterable[Backend] = tuple(Backend),
+    tools: HostTools | None = None,
 ) -> Surroundings:
     """Look at this machine for what a plan and a build need.
 
-    backends: whose device compilers are asked for. A tool that is missing is None, never an error. Raises
-    `BadInputError` for a choice that cannot be used.
+    backends: whose device compilers are asked for. tools: those of a container, instead of this machine's. A tool that
+    is missing is None, never an error. Raises `BadInputError` for a choice that cannot be used.
     """
     choice = choice or TorchChoice()
     host = probe_host()
     matrix = load_matrix(choice.matrix_file)
-    toolchain = probe_toolchain(backends)
+    toolchain = probe_toolchain(backends, tools)
     found = tuple(probe_torch(path) for path in choice.installed) if choice.installed else (probe_torch(None),)
     installed = tuple(sdk for sdk in found if sdk is not None)
+    offers, lacks = _list_toolchains(toolchain, host, backends)
     environment = BuildEnvironment(
         host=host,
         torches=choose_torches(choice, installed, host, matrix),
-        offers=tuple(_list_offers(toolchain, host)),
+        offers=offers,
+        lacks=lacks,
         tvm_ffi=None if toolchain.tvm_ffi is None else toolchain.tvm_ffi.release,
     )
     return Surroundings(environment, toolchain, installed)
@@ -100,13 +113,21 @@ def describe_installed(sdk: TorchSdk, host: HostPlatform, matrix: Matrix) -> Tor
     return replace(known, cxx11=sdk.cxx11 is not False, builds=frozenset(builds) | (known.builds or frozenset()))
 
 
-def _list_offers(toolchain: Toolchain, host: HostPlatform) -> Iterator[ToolchainOffer]:
+def _list_toolchains(
+    toolchain: Toolchain, host: HostPlatform, backends: Iterable[Backend]
+) -> tuple[tuple[ToolchainOffer, ...], tuple[ToolchainLack, ...]]:
+    """What compiles here, and what does not for any command."""
     cxx = toolchain.cxx
     remedy = install_command("g++") if cxx is None else None
-    yield ToolchainOffer(ToolchainKey(Backend.CPU), "" if cxx is None else f"{cxx.name} {cxx.version}", remedy=remedy)
+    offers = [
+        ToolchainOffer(ToolchainKey(Backend.CPU), "" if cxx is None else f"{cxx.name} {cxx.version}", remedy=remedy)
+    ]
     if host.os == "darwin":
-        yield ToolchainOffer(ToolchainKey(Backend.METAL))
-    for backend, tool in toolchain.toolkits.items():
-        if FACTS[backend].versioned:
-            key = ToolchainKey(backend, MinorVersion.parse_release(tool.version))
-            yield ToolchainOffer(key, f"{tool.name} {tool.version}")
+        offers.append(ToolchainOffer(ToolchainKey(Backend.METAL)))
+    lacks: list[ToolchainLack] = []
+    for found in list_offers(host, backends):
+        if isinstance(found, ToolchainOffer):
+            offers.append(found)
+        else:
+            lacks.append(found)
+    return tuple(offers), tuple(lacks)

@@ -15,9 +15,10 @@ from kernel_builder.artifact.provenance import probe_source
 from kernel_builder.artifact.record import PLATFORM_POLICY, describe_artifact
 from kernel_builder.audit import AuditReport, Policy, Severity, audit_artifact
 from kernel_builder.audit.policy import DEFAULT_POLICY
-from kernel_builder.backend import FACTS, Backend
+from kernel_builder.backend import Backend
 from kernel_builder.compile import CompiledTree, Workspace, compile_project, open_workspace
 from kernel_builder.compile.workspace import work_dir_of
+from kernel_builder.container import Container
 from kernel_builder.disk import check_directory, explain_disk
 from kernel_builder.environment import TorchChoice, probe_surroundings
 from kernel_builder.errors import AuditError, BadInputError, Location, Problem, ToolchainMissingError
@@ -41,14 +42,14 @@ from kernel_builder.spec.reader import load_spec
 from kernel_builder.toolchain import Toolchain
 from kernel_builder.toolchains import obtain_libraries, obtain_toolkit
 from kernel_builder.torch_sdk import TorchSdk
-from kernel_builder.variant import NoarchVariant
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedProject:
     """A project that was loaded and planned on this machine.
 
-    installed: the torches at hand. notices: what its author should know.
+    installed: the torches at hand. notices: what its author should know. container: where it will be compiled, None for
+    this machine itself.
     """
 
     plan: BuildPlan
@@ -56,6 +57,7 @@ class PlannedProject:
     toolchain: Toolchain
     installed: tuple[TorchSdk, ...] = ()
     notices: tuple[str, ...] = ()
+    container: Container | None = None
 
     @property
     def spec(self) -> BuildSpec:
@@ -107,19 +109,26 @@ class BuildResult:
         return all(finding.rule == "symbol-versions" for finding in errors)
 
 
-def plan_project(project: Path, *, torch: TorchChoice | None = None, assumptions: Iterable[str] = ()) -> PlannedProject:
+def plan_project(
+    project: Path,
+    *,
+    torch: TorchChoice | None = None,
+    assumptions: Iterable[str] = (),
+    container: Container | None = None,
+) -> PlannedProject:
     """Load a project and plan all its variants on this machine.
 
     torch: the releases to plan for, by default the one at hand. assumptions: what is planned for instead of what is
-    here, see `assume_environment`.
+    here, see `assume_environment`. container: where it will be compiled, by default on this machine itself.
     """
     loaded = load_spec(project)
-    here = probe_surroundings(torch, backends=loaded.spec.general.backends)
+    tools = None if container is None else container.inside.tools
+    here = probe_surroundings(torch, backends=loaded.spec.general.backends, tools=tools)
     matrix = load_matrix(None if torch is None else torch.matrix_file)
     environment = assume_environment(here.environment, assumptions, matrix)
     inputs = probe_inputs(loaded.spec)
     plan = plan_build(loaded.spec, environment, inputs.digest)
-    return PlannedProject(plan, inputs, here.toolchain, here.installed, loaded.notices)
+    return PlannedProject(plan, inputs, here.toolchain, here.installed, loaded.notices, container)
 
 
 def generate_project(planned: PlannedProject, selector: Selector | None = None) -> dict[ToolchainKey, FileSet]:
@@ -159,7 +168,7 @@ def build_project(
     failures into an error.
     Raises `NothingSelectedError`, `ToolchainMissingError`, `CompileError` or `BadInputError`.
     """
-    plan = (selector or Selector()).select(_leave_uncompiled(planned.plan))
+    plan = (selector or Selector()).select(planned.plan)
     output = (planned.spec.root / "build" if output is None else output).absolute()
     check_directory(output, CHOOSE_OUTPUT)  # now, not after an hour of compiling
     outcomes: list[Outcome] = []
@@ -182,6 +191,7 @@ def build_project(
                 listener=listener,
                 jobs=jobs,
                 unnamed=planned.inputs.list_unnamed(planned.spec) if key.backend is Backend.CPU else (),
+                container=planned.container,
             )
         source = probe_source(planned.spec.root, planned.inputs.files)
         with open_staging(output, listener) as staging:
@@ -235,22 +245,6 @@ def _obtain_sdk(
         offline=offline,
         listener=listener,
     )
-
-
-def _leave_uncompiled(plan: BuildPlan) -> BuildPlan:
-    """The plan without the variants whose compilers this release does not drive."""
-    compiled = tuple(
-        variant
-        for variant in plan.variants
-        if isinstance(variant.variant, NoarchVariant) or variant.backend is Backend.CPU
-    )
-    left_out = {variant.backend for variant in plan.variants} - {variant.backend for variant in compiled}
-    excluded = [
-        Exclusion(str(backend), "this release generates its project, but does not compile it yet")
-        for backend in sorted(left_out)
-        if FACTS[backend].is_compiled
-    ]
-    return replace(plan, variants=compiled, excluded=(*plan.excluded, *excluded))
 
 
 def _settle(

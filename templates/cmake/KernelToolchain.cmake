@@ -91,10 +91,17 @@ endfunction()
 # kernel_isolate_symbols(): two kernels in one process never share a variable.
 #
 # GCC marks static members of templates and static variables of inline functions as unique in the process, so that a
-# kernel would use those of another kernel, or of another build of itself, that was loaded before.
+# kernel would use those of another kernel, or of another build of itself, that was loaded before. Only what says so is
+# exported: the function that Python calls, and what frameworks mark as theirs. The launchers that nvcc and clang make
+# for device code are functions like any others, and two kernels often have some of the same name.
 function(kernel_isolate_symbols)
+  foreach(language IN ITEMS C CXX CUDA HIP OBJCXX)
+    set(CMAKE_${language}_VISIBILITY_PRESET hidden PARENT_SCOPE)
+  endforeach()
+  set(CMAKE_VISIBILITY_INLINES_HIDDEN ON PARENT_SCOPE)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-    kernel_add_host_options("-fno-gnu-unique")
+    add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:-fno-gnu-unique>"
+      "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-fno-gnu-unique>")
   endif()
 endfunction()
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,17 +45,6 @@ def test_a_selection_that_is_empty_is_an_error(noarch: Path) -> None:
     with pytest.raises(NothingSelectedError):
         build_project(plan_project(noarch), selector=Selector(backends=(Backend.XPU,)))
     assert not (noarch / "build").exists()
-
-
-def test_what_is_only_generated_is_left_out_with_the_reason(tmp_path: Path) -> None:
-    project = Path(shutil.copytree(FIXTURES / "relu-stable", tmp_path / "relu-stable"))
-    planned = plan_project(project)
-    cuda = replace(
-        planned.plan.variants[0], variant=parse_variant("torch-stable-abi210-cu130-x86_64-linux"), components=()
-    )
-    only_cuda = replace(planned, plan=replace(planned.plan, variants=(cuda,)))
-    with pytest.raises(NothingSelectedError, match="does not compile it yet"):
-        build_project(only_cuda)
 
 
 def outcome(*findings: Finding, placed: bool = False) -> Outcome:

@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from kernel_builder import process
 from kernel_builder.plan import BuildPlan
 from kernel_builder.resources import count_jobs, probe_cores, probe_free_memory
-from kernel_builder.toolchain import Tool, Toolchain
-from kernel_builder.toolchains import Toolkit
+from kernel_builder.toolchain import Toolchain
+from kernel_builder.toolchains import Tool, Toolkit
 
 _EPOCH = "315532800"  # the first moment that a zip file can hold; `__DATE__` must not differ between builds
 _FINGERPRINT = "toolchain"
@@ -97,10 +97,11 @@ def choose_jobs(wanted: int | None) -> int:
     return count_jobs(probe_cores(), probe_free_memory(), wanted=wanted)
 
 
-def drop_other_builds(build_dir: Path, plan: BuildPlan, equipment: Equipment) -> None:
+def drop_other_builds(build_dir: Path, plan: BuildPlan, equipment: Equipment, site: str = "") -> None:
     """Remove a build directory that another toolchain, another place or other flags have filled.
 
-    CMake keeps what it found the first time, and would go on with a compiler that the user has changed.
+    CMake keeps what it found the first time, and would go on with a compiler that the user has changed. site: the
+    identity of the place where compilers run.
     """
 
     def describe(tool: Tool | None) -> str:
@@ -109,6 +110,7 @@ def drop_other_builds(build_dir: Path, plan: BuildPlan, equipment: Equipment) ->
     toolchain, toolkit = equipment.toolchain, equipment.toolkit
     tvm_ffi = toolchain.tvm_ffi
     facts = [
+        site,
         str(build_dir),
         str(plan.spec.root.resolve()),
         sys.executable,

@@ -16,6 +16,7 @@ _TAIL = 15
 _EXCERPT = re.compile(r"\s*\d* \|")
 _GCC = re.compile(r"(?P<file>[^\s:][^:]*):(?P<line>\d+):(?:(?P<column>\d+):)? (?:fatal )?error: (?P<text>.+)")
 _NVCC = re.compile(r"(?P<file>[^\s(][^(]*)\((?P<line>\d+)\): error:? (?P<text>.+)")
+_DRIVER = re.compile(r"(?:\S*/)?(?:clang|g\+\+|c\+\+|icpx|nvcc|ptxas|nvlink)[\w+.-]*:? +(?:fatal|error) *: *(?P<text>.+)")
 _LINKER = re.compile(r"(?:.*[/ ])?(?:ld|lld|gold|collect2)(?:\.\w+)?: (?:error: )?(?P<text>.+)")
 _SYMBOL = re.compile(r"(?:.*:)? ?(?P<text>(?:undefined reference to|multiple definition of) .+)")
 _CMAKE = re.compile(r"CMake Error(?: at (?P<file>[^:]+):(?P<line>\d+) \([^)]*\))?:(?P<text>.*)")
@@ -92,7 +93,7 @@ def _find_diagnostics(lines: Sequence[str]) -> Iterator[_Diagnostic]:
             text = " ".join([cmake["text"].strip(), *_take_paragraph(lines, position + 1)]).strip()
             yield _Diagnostic(text or "CMake failed")
             continue
-        linker = _SYMBOL.match(line) or _LINKER.match(line)
+        linker = _DRIVER.match(line) or _SYMBOL.match(line) or _LINKER.match(line)
         if linker is not None:
             yield _Diagnostic(linker["text"])
 

@@ -15,7 +15,10 @@ _OBJECT = re.compile(r"CMakeFiles/[^/]+\.dir/(.+)\.(?:o|obj)$")
 _FIELDS = 5
 _FLAGS_WITH_VALUE = frozenset({"-o", "-I", "-isystem", "-iquote", "-idirafter", "-include", "-MF", "-MT", "-MQ", "-x"})
 _FLAGS_ALONE = frozenset({"-c", "-MD", "-MMD", "-MP", "-fno-diagnostics-color"})
-_PATH_FLAGS = re.compile(r"-I|-isystem|-iquote|-include|-L|-B|--sysroot|-f(?:file|macro|debug)-prefix-map|-MF|-MT")
+_PATH_FLAGS = re.compile(
+    r"(?:-Xcompiler=)?(?:-I|-isystem|-iquote|-include|-L|-B|--sysroot|-f(?:file|macro|debug)-prefix-map|-MF|-MT)"
+    r"|--rocm-path|-ccbin"
+)
 
 Steps = dict[str, tuple[str, ...]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
@@ -22,7 +23,8 @@ from kernel_builder.toolchains.tool import Tool, probe_version
 from kernel_builder.version import MinorVersion
 
 _ICPX_VERSION = re.compile(r"Compiler (\d+\.\d+\.\d+)")
-_ICPX_HOME = Path("/opt/intel/oneapi/compiler/latest/bin/icpx")
+_ICPX_HOME = "/opt/intel/oneapi/compiler/latest"
+_ICPX_HOME_VARIABLE = "CMPLR_ROOT"
 _METAL_VERSION = re.compile(r"version (\d+\.\d+)")
 _WHEEL_MACHINES = ("x86_64", "aarch64")
 _OLD_CUDA = MinorVersion(13, 0)
@@ -60,12 +62,14 @@ def obtain_toolkit(key: ToolchainKey, listener: Listener = ignore_progress) -> T
 
 def probe_xpu() -> Toolkit | None:
     """Intel's DPC++ compiler, which compiles all sources of its variants."""
-    path = shutil.which("icpx") or (str(_ICPX_HOME) if _ICPX_HOME.is_file() else None)
-    version = None if path is None else probe_version([path, "--version"], _ICPX_VERSION)
-    if path is None or version is None:
-        return None
-    key = ToolchainKey(Backend.XPU, MinorVersion.parse_release(version))
-    return Toolkit(key, Tool("icpx", (path,), version), Path(path).parent.parent, environment={"CXX": path})
+    homes = [home for home in (os.environ.get(_ICPX_HOME_VARIABLE), _ICPX_HOME) if home]
+    for place in (str(Path(homes[0]) / "bin"), os.environ.get("PATH", ""), str(Path(homes[-1]) / "bin")):
+        path = shutil.which("icpx", path=place)
+        version = None if path is None else probe_version([path, "--version"], _ICPX_VERSION)
+        if path is not None and version is not None:
+            key = ToolchainKey(Backend.XPU, MinorVersion.parse_release(version))
+            return Toolkit(key, Tool("icpx", (path,), version), Path(path).parent.parent, environment={"CXX": path})
+    return None
 
 
 def probe_metal() -> Tool | None:

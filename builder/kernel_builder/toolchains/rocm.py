@@ -79,15 +79,17 @@ def probe_rocm() -> Toolkit | None:
               *(str(Path(home) / "bin") for home in _HOMES)]  # fmt: skip
     for place in places:
         hipcc = shutil.which("hipcc", path=place)
+        if hipcc is not None and Path(hipcc).parent == Path("/usr/bin"):
+            continue  # a distribution's, with a clang and libraries that lie elsewhere: `probe_parts` finds them
         version = None if hipcc is None else probe_version([hipcc, "--version"], _HIP_VERSION)
         root = None if hipcc is None else Path(hipcc).resolve().parent.parent
-        clang = None if root is None else _find_own_clang(root)
-        if version is not None and root is not None and clang is not None:
+        if version is not None and root is not None:
+            clang = _find_own_clang(root)
             return Toolkit(
                 key=ToolchainKey(Backend.ROCM, MinorVersion.parse_release(version)),
                 tool=Tool("hipcc", (str(hipcc),), version),
                 root=root,
-                settings=_make_settings(clang, root),
+                settings={} if clang is None else _make_settings(clang, root),
                 environment={"ROCM_PATH": str(root), "HIP_PLATFORM": "amd"},
             )
     return None
@@ -140,7 +142,7 @@ def assemble_rocm(parts: HipParts, listener: Listener) -> Toolkit:
         key=parts.key,
         tool=Tool("clang", parts.clang.argv, parts.clang.version),
         root=root,
-        settings=_make_settings(parts.clang.path, root),
+        settings=_make_settings(parts.clang.path, root) | {"hip_DIR": str(root / "lib/cmake/hip")},
         environment={"ROCM_PATH": str(root), "HIP_PLATFORM": "amd"},
         archs=parts.archs,
         check_only=parts.check_only,
