@@ -15,6 +15,25 @@ _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno
 
 
 @contextmanager
+def hold_lock_if_free(directory: Path) -> Iterator[bool]:
+    """Hold the directory alone when nobody else does; gives whether."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = True
+        except BlockingIOError:
+            free = False
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+            free = True
+        yield free
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def hold_lock(directory: Path, listener: Listener) -> Iterator[int]:
     """Hold the directory alone; wait, and say so, while another process has it.
 

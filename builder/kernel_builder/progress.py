@@ -36,6 +36,15 @@ class FileStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class BytesReceived:
+    """What a step has brought from elsewhere so far."""
+
+    step: str
+    received: int
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """One sentence that the user should read although nothing failed."""
 
@@ -43,7 +52,7 @@ class Notice:
     hint: str | None = None
 
 
-Event: TypeAlias = StepStarted | StepFinished | FileStarted | Notice
+Event: TypeAlias = StepStarted | StepFinished | FileStarted | BytesReceived | Notice
 Listener: TypeAlias = Callable[[Event], None]
 
 

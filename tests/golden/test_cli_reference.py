@@ -18,9 +18,17 @@ MARK = "`make golden` writes it. -->\n"
 def render_help() -> Iterator[str]:
     parent = commands.make_context(PROGRAM, ["check"], resilient_parsing=True)
     for name in COMMANDS:
-        command = commands.get_command(parent, name)
-        context = click.Context(command, info_name=name, parent=parent, terminal_width=100, max_content_width=100)
-        yield f"\n### {name}\n\n```\n{command.get_help(context)}\n```\n"
+        yield from render_command(commands.get_command(parent, name), name, parent)
+
+
+def render_command(command: click.Command, name: str, parent: click.Context) -> Iterator[str]:
+    context = click.Context(command, info_name=name, parent=parent, terminal_width=100, max_content_width=100)
+    yield f"\n### {context.command_path.partition(' ')[2]}\n\n```\n{command.get_help(context)}\n```\n"
+    if isinstance(command, click.Group):
+        for inner in command.list_commands(context):
+            found = command.get_command(context, inner)
+            assert found is not None
+            yield from render_command(found, inner, context)
 
 
 def test_the_reference_is_what_help_says() -> None:

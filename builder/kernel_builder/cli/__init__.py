@@ -35,6 +35,7 @@ COMMANDS = (
     "test",
     "bench",
     "upload",
+    "sdk",
     "clean",
     "doctor",
     "serve",

@@ -29,7 +29,7 @@ def _set_on_console(context: click.Context, parameter: click.Parameter, value: o
     console = context.ensure_object(Console)
     if value:  # the environment may have asked for the same before
         setattr(console, str(parameter.name), value)
-    console.command = context.info_name or ""
+    console.command = context.command_path.partition(" ")[2]
 
 
 def talk_options(command: _F) -> _F:

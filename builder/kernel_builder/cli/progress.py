@@ -21,7 +21,7 @@ from rich.text import Text
 
 from kernel_builder.cli.console import Console, escape_unprintable
 from kernel_builder.errors import Problem
-from kernel_builder.progress import Event, FileStarted, Listener, Notice, StepFinished, StepStarted
+from kernel_builder.progress import BytesReceived, Event, FileStarted, Listener, Notice, StepFinished, StepStarted
 
 
 @contextmanager
@@ -49,11 +49,17 @@ def _shorten(description: str) -> str:
     return source.removesuffix(".o") if found else description
 
 
+def format_traffic(received: int, requests: int) -> str:
+    """`13.0 MB in 6 requests`."""
+    return f"{received / 1e6:.1f} MB in {requests} request{'' if requests == 1 else 's'}"
+
+
 class _PlainProgress:
     """One line per event; a log has no cursor."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._traffic: dict[str, str] = {}
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -62,8 +68,11 @@ class _PlainProgress:
             case FileStarted():
                 self._console.say(f"{event.step}: [{event.index}/{event.total}] {_shorten(event.description)}")
             case StepFinished():
-                outcome = "done" if event.succeeded else "failed"
-                self._console.say(f"{event.step}: {outcome} in {format_seconds(event.seconds)}")
+                outcome = f"{'done' if event.succeeded else 'failed'} in {format_seconds(event.seconds)}"
+                traffic = self._traffic.pop(event.step, None)
+                self._console.say(f"{event.step}: {outcome}" + (f", {traffic}" if traffic else ""))
+            case BytesReceived():
+                self._traffic[event.step] = format_traffic(event.received, event.requests)
             case Notice():
                 self._console.warn(Problem(event.message, hint=event.hint))
             case _:
@@ -93,6 +102,7 @@ class _LiveProgress:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._running: dict[str, TaskID] = {}
+        self._traffic: dict[str, str] = {}
         self._marks = {True: "✓", False: "✗"} if console.has_unicode else {True: "ok", False: "failed"}
         self.display = Progress(
             SpinnerColumn("dots" if console.has_unicode else "line"),
@@ -119,7 +129,13 @@ class _LiveProgress:
                     self.display.remove_task(self._running.pop(event.step))
                 mark = Text(self._marks[event.succeeded], "green" if event.succeeded else "red")
                 mark.append(f" {escape_unprintable(event.step)}", "default")
-                self._console.say(mark.append(f"  {format_seconds(event.seconds)}", "dim"))
+                traffic = self._traffic.pop(event.step, None)
+                rest = format_seconds(event.seconds) + (f", {traffic}" if traffic else "")
+                self._console.say(mark.append(f"  {rest}", "dim"))
+            case BytesReceived():
+                self._traffic[event.step] = format_traffic(event.received, event.requests)
+                if event.step in self._running:
+                    self.display.update(self._running[event.step], file=self._traffic[event.step])
             case Notice():
                 self._console.warn(Problem(event.message, hint=event.hint))
             case _:

@@ -18,8 +18,9 @@ from packaging.utils import canonicalize_name
 from kernel_builder import process
 from kernel_builder.errors import BuilderError, FetchError, Problem
 from kernel_builder.progress import Listener, Notice
+from kernel_builder.sdk.connections import redact_url
 from kernel_builder.sdk.settings import IndexSettings
-from kernel_builder.sdk.transport import Page, Transport, redact_url
+from kernel_builder.sdk.transport import Page, Transport
 
 _JSON = "application/vnd.pypi.simple.v1+json"
 _HTML = "application/vnd.pypi.simple.v1+html"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import time
 import zipfile
@@ -11,13 +12,11 @@ from pathlib import Path
 from typing import IO
 
 from kernel_builder.errors import FetchError, Problem
+from kernel_builder.sdk.connections import redact_url
 from kernel_builder.sdk.index import Link
-from kernel_builder.sdk.transport import InterruptedTransferError, Transport, redact_url
+from kernel_builder.sdk.transport import InterruptedTransferError, Stream, Transport
 
-TAIL = 2 << 20
-"""Read first from a wheel's end: torch's list of files and RECORD, which are written last, take 1.7 MB."""
-
-_GAP = 128 << 10  # what lies between two parts is read along when that costs less than another request
+_GAP = 1 << 20  # what lies between two parts is read along when that costs less than another request
 _ATTEMPTS = 4
 _PAUSE = 0.2
 _LARGEST_WHEEL = 16 << 30
@@ -56,11 +55,13 @@ class _Journal:
 class PartialWheel:
     """A wheel of which only parts are here. Give it a directory that nobody else uses; what was left there counts.
 
-    A server that does not know ranges sends the whole wheel once, and that is kept.
+    tail: bytes at its end that are read first, for the list of files and RECORD. A server that does not know ranges
+    sends the whole wheel once, and that is kept.
     """
 
-    def __init__(self, link: Link, directory: Path, transport: Transport) -> None:
+    def __init__(self, link: Link, directory: Path, transport: Transport, *, tail: int) -> None:
         self._link = link
+        self._tail = tail
         self._directory = directory
         self._transport = transport
         self._file = directory / "wheel"
@@ -89,11 +90,11 @@ class PartialWheel:
         self._size = self._load_size()
 
     def fetch_tail(self) -> None:
-        """Bring the end of the file. Without knowing its size one request more is needed."""
-        if self._size is None:
+        """Bring the end of the file; from a server that only counts from the front its length first."""
+        if self._size is None and not self._transfer_tail():
             self._fetch_span(0, 1)
         if self._size is not None:
-            self.fetch([(max(0, self._size - TAIL), self._size)])
+            self.fetch([(max(0, self._size - self._tail), self._size)])
 
     def fetch(self, spans: Iterable[Span]) -> None:
         """Bring these spans, with those that lie close in one request. Raises `FetchError`."""
@@ -144,9 +145,20 @@ class PartialWheel:
                     ) from error
                 time.sleep(_PAUSE * 2**failures)
 
+    def _transfer_tail(self) -> bool:
+        """Try to bring the tail in one request; whether its server counts from the end."""
+        stream = self._transport.open_tail(self._link.url, self._tail)
+        if stream is None:
+            return False
+        with contextlib.suppress(InterruptedTransferError):  # what is missing is fetched again
+            self._write(stream)
+        return True
+
     def _transfer(self, start: int, stop: int) -> None:
         """One request, written to its place block by block."""
-        stream = self._transport.open_range(self._link.url, start, stop)
+        self._write(self._transport.open_range(self._link.url, start, stop))
+
+    def _write(self, stream: Stream) -> None:
         if stream.total is None:
             raise self._lies("it does not say how long the wheel is")
         self._keep_size(stream.total)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kernel_builder.errors import FetchError, Problem
-from kernel_builder.progress import Listener
-from kernel_builder.sdk.index import Link
+from kernel_builder.progress import BytesReceived, Listener, step
+from kernel_builder.sdk.connections import redact_url
+from kernel_builder.sdk.index import Link, list_links
 from kernel_builder.sdk.pins import Pin, check_pin, load_pins, write_pin
 from kernel_builder.sdk.ranges import PartialWheel
 from kernel_builder.sdk.record import Archive, DamagedWheelError, is_safe
+from kernel_builder.sdk.settings import IndexSettings
 from kernel_builder.sdk.store import Slice, Store, hash_text
-from kernel_builder.sdk.transport import Transport, redact_url
+from kernel_builder.sdk.transport import Traffic, Transport
 
+LOCK_NAME = "sdk.lock"
 _BLOCK = 1 << 20
 
 
@@ -25,32 +29,54 @@ class Cut:
     """What is taken out of a wheel.
 
     kind: names the cut and its version, such as `torch-1`; another version is another slice. select: the members that
-    are wanted, by path and size in the wheel. complete: called with the unpacked files before they are kept, to add
-    what the wheel lacks; gives facts for `slice.json`.
+    are wanted. complete: called with the unpacked files before they are kept, to add what the wheel lacks; gives facts
+    for `slice.json`. tail: what to read first of the wheel's end, so that its list of files and RECORD are in it.
     """
 
     kind: str
     select: Callable[[Archive], Iterable[str]]
     complete: Callable[[Path, Archive], Mapping[str, Any]]
+    tail: int
 
 
-def fetch_slice(
-    link: Link, cut: Cut, *, store: Store, transport: Transport, lock_file: Path, listener: Listener
-) -> Slice:
-    """Give the slice of a wheel, from the cache or else from its index. Raises `FetchError`."""
-    with store.open_partial(f"{link.filename} {link.sha256 or redact_url(link.url)}") as directory:
-        found = _find(store, cut, link)
-        if found is not None:  # another process may have brought it while this one waited
-            return found
-        try:
-            return _fetch(
-                link, cut, directory, store=store, transport=transport, lock_file=lock_file, listener=listener
-            )
-        except DamagedWheelError:
-            # What came before a crash, or what a proxy kept, may be at fault: once more from nothing.
-            return _fetch(
-                link, cut, directory, store=store, transport=transport, lock_file=lock_file, listener=listener
-            )
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Everything that fetching takes: where from, where to, who is told."""
+
+    settings: IndexSettings
+    store: Store
+    transport: Transport
+    lock_file: Path
+    listener: Listener
+
+    def list_links(self, project: str, variant: str = "") -> tuple[Link, ...]:
+        """The wheels of a project, see `index.list_links`."""
+        return list_links(project, self.settings, self.transport, variant=variant, listener=self.listener)
+
+    def fetch_slice(self, link: Link, cut: Cut) -> Slice:
+        """Give the slice of a wheel, from the cache or else from its index. Raises `FetchError`."""
+        with self.store.open_partial(f"{link.filename} {link.sha256 or redact_url(link.url)}") as directory:
+            found = _find(self.store, cut, link)
+            if found is not None:  # another process may have brought it while this one waited
+                return found
+            try:
+                return _fetch(self, link, cut, directory)
+            except DamagedWheelError:
+                # What came before a crash, or what a proxy kept, may be at fault: once more from nothing.
+                return _fetch(self, link, cut, directory)
+
+
+@contextmanager
+def open_source(
+    settings: IndexSettings, store: Store, lock_file: Path | None, listener: Listener, name: str
+) -> Iterator[Source]:
+    """Open a way to the indexes; what goes over it is told as the step `name`. lock_file: by default in the cache."""
+
+    def tell(traffic: Traffic) -> None:
+        listener(BytesReceived(name, traffic.received, traffic.requests))
+
+    with step(listener, name):
+        yield Source(settings, store, Transport(settings, tell), lock_file or store.root / LOCK_NAME, listener)
 
 
 def _find(store: Store, cut: Cut, link: Link) -> Slice | None:
@@ -63,22 +89,14 @@ def _find(store: Store, cut: Cut, link: Link) -> Slice | None:
     return None
 
 
-def _fetch(
-    link: Link,
-    cut: Cut,
-    directory: Path,
-    *,
-    store: Store,
-    transport: Transport,
-    lock_file: Path,
-    listener: Listener,
-) -> Slice:
-    before = (transport.traffic.requests, transport.traffic.received)
-    wheel = PartialWheel(link, directory, transport)
+def _fetch(source: Source, link: Link, cut: Cut, directory: Path) -> Slice:
+    store, traffic = source.store, source.transport.traffic
+    before = (traffic.requests, traffic.received)
+    wheel = PartialWheel(link, directory, source.transport, tail=cut.tail)
     try:
         archive = Archive(wheel, link.filename)
         pin = Pin(link.sha256, archive.record.sha256)
-        check_pin(lock_file, load_pins(lock_file), link.filename, pin)
+        check_pin(source.lock_file, load_pins(source.lock_file), link.filename, pin)
         names = sorted(set(cut.select(archive)))
         if not names:
             raise FetchError(
@@ -111,8 +129,8 @@ def _fetch(
                     "record": archive.record.sha256,
                     "files": len(names),
                     "wheel-size": wheel.size,
-                    "requests": transport.traffic.requests - before[0],
-                    "received": transport.traffic.received - before[1],
+                    "requests": traffic.requests - before[0],
+                    "received": traffic.received - before[1],
                 },
             )
         archive.close()
@@ -120,7 +138,7 @@ def _fetch(
         wheel.discard()
         raise
     with store.explain():
-        write_pin(lock_file, link.filename, pin, listener)
+        write_pin(source.lock_file, link.filename, pin, source.listener)
     store.forget_partial(directory)
     found = store.find(key)
     assert found is not None  # noqa: S101 - renamed into place above

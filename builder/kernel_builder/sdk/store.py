@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import platformdirs
 
 from kernel_builder.disk import explain_disk
 from kernel_builder.errors import BuilderError, FetchError, Problem
-from kernel_builder.lock import hold_lock
+from kernel_builder.lock import hold_lock, hold_lock_if_free
 from kernel_builder.progress import Listener
 from kernel_builder.sdk.settings import IndexSettings
 
@@ -44,6 +45,14 @@ class Slice:
         return self.root.name
 
 
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A directory of the cache that may go. size: bytes on the disk."""
+
+    path: Path
+    size: int
+
+
 class Store:
     """The cache directory. Several processes may use it at once; none ever sees half a slice."""
 
@@ -64,6 +73,11 @@ class Store:
     def find(self, key: str) -> Slice | None:
         """The slice of this name, when it is there."""
         return next((found for found in self.list_slices() if found.key == key), None)
+
+    def mark_used(self, found: Slice) -> None:
+        """Note that a slice was of use today, for `sdk prune --older-than`; a cache for reading only keeps no notes."""
+        with suppress(OSError):
+            os.utime(found.root / _FACTS)
 
     @contextmanager
     def open_partial(self, name: str) -> Iterator[Path]:
@@ -102,6 +116,29 @@ class Store:
             finally:
                 remove_tree(staging)
 
+    def list_interrupted(self) -> Iterator[Leftover]:
+        """What downloads left behind that nobody is working on."""
+        for directory in self._list_partials():
+            with hold_lock_if_free(directory) as free:
+                if free and any(directory.iterdir()):
+                    yield Leftover(directory, measure(directory))
+
+    def remove_interrupted(self) -> None:
+        """Remove what `list_interrupted` gives, and directories that are empty."""
+        with self.explain():
+            for directory in self._list_partials():
+                with hold_lock_if_free(directory) as free:
+                    if free:
+                        remove_tree(directory)
+
+    def weigh(self, found: Slice) -> Leftover:
+        """A slice as something that may go."""
+        return Leftover(found.root, measure(found.root))
+
+    def days_unused(self, found: Slice) -> float:
+        """Days since a slice was last of use."""
+        return (time.time() - (found.root / _FACTS).stat().st_mtime) / 86400
+
     def write_facts(self, directory: Path, facts: Mapping[str, Any]) -> None:
         """Write the file that marks a slice as whole; the last thing before its context ends."""
         (directory / _FACTS).write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -129,6 +166,9 @@ class Store:
                 ) from error
             raise
 
+    def _list_partials(self) -> list[Path]:
+        return sorted(path for path in self._partials.glob("*") if path.is_dir())
+
     @property
     def _slices(self) -> Path:
         return self.root / "slices"
@@ -154,6 +194,11 @@ def open_store(settings: IndexSettings, listener: Listener, environ: Mapping[str
 def hash_text(text: str) -> str:
     """A short name for a long one."""
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def measure(directory: Path) -> int:
+    """Bytes that a directory takes; holes in files take none."""
+    return sum(path.lstat().st_blocks * 512 for path in directory.rglob("*"))
 
 
 def remove_tree(path: Path) -> None:

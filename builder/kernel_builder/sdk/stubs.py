@@ -25,15 +25,22 @@ def write_stub(directory: Path, name: str, host: HostPlatform) -> Path:
 
     The artifact that is linked to it names `libtorch_cpu.so` (or `@rpath/libtorch_cpu.dylib`) as needed.
     """
-    if host.os == "linux" and host.machine in _ELF_MACHINES:
+    if host.os == "linux":
         path = directory / f"lib{name}.so"
-        path.write_bytes(render_elf_stub(path.name, host.machine))
+        write_elf_stub(path, path.name, host)
     elif host.os == "darwin" and host.machine in _TBD_TARGETS:
         path = directory / f"lib{name}.tbd"
         path.write_text(render_text_stub(f"lib{name}.dylib", host.machine), encoding="ascii")
     else:
         raise ValueError(f"there are no stub libraries for `{host}`")
     return path
+
+
+def write_elf_stub(path: Path, soname: str, host: HostPlatform) -> None:
+    """Write a stub for Linux whose name as a library may differ from that of its file. Raises `ValueError`."""
+    if host.machine not in _ELF_MACHINES:
+        raise ValueError(f"there are no stub libraries for `{host}`")
+    path.write_bytes(render_elf_stub(soname, host.machine))
 
 
 def render_elf_stub(soname: str, machine: str) -> bytes:
@@ -110,15 +117,6 @@ def render_text_stub(file_name: str, machine: str) -> str:
         f"targets: [ {_TBD_TARGETS[machine]} ]\n"
         f"install-name: '@rpath/{file_name}'\n"
         "...\n"
-    )
-
-
-def render_cuda_macros() -> str:
-    """`c10/cuda/impl/cuda_cmake_macros.h`, the one header of c10's CUDA part that only a build for CUDA generates."""
-    return (
-        "// Written by kernel-builder: this torch was not built for CUDA, and lacks the generated file.\n"
-        "#pragma once\n\n"
-        "#define C10_CUDA_BUILD_SHARED_LIBS\n"
     )
 
 

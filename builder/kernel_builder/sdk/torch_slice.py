@@ -9,26 +9,28 @@ from pathlib import Path
 from typing import Any
 
 from kernel_builder.backend import Backend
-from kernel_builder.errors import Problem, ToolchainMissingError
+from kernel_builder.errors import FetchError, Problem, ToolchainMissingError
 from kernel_builder.host import HostPlatform, probe_host
-from kernel_builder.progress import Listener, ignore_progress, step
-from kernel_builder.sdk.index import Link, list_links
+from kernel_builder.progress import Listener, ignore_progress
+from kernel_builder.sdk import cuda_gaps
+from kernel_builder.sdk.index import Link
+from kernel_builder.sdk.overlay import lay_over
 from kernel_builder.sdk.record import Archive
 from kernel_builder.sdk.settings import IndexSettings, load_settings
-from kernel_builder.sdk.slicing import Cut, fetch_slice
+from kernel_builder.sdk.slicing import Cut, Source, open_source
 from kernel_builder.sdk.store import Slice, Store, open_store
-from kernel_builder.sdk.stubs import render_cuda_macros, write_stub
-from kernel_builder.sdk.transport import Transport
+from kernel_builder.sdk.stubs import write_stub
 from kernel_builder.sdk.wheel import TorchNeed, choose_wheel, list_wheels
 from kernel_builder.torch_sdk import TorchSdk, read_torch
 from kernel_builder.version import MinorVersion
 
 KIND = "torch-1"
-_LOCK_NAME = "sdk.lock"
 _WANTED = ("torch/include/", "torch/share/cmake/", "torch/utils/hipify/")
-_LIBRARY = re.compile(r"torch/lib/(?:lib)?(?P<name>(?:torch|c10)(?:_[a-z0-9]+)*)(?P<suffix>\.so|\.dylib|\.lib)")
+_LIBRARY = re.compile(
+    r"torch/lib/(?:lib)?(?P<name>(?:torch|c10)(?:_(?:cpu|python|cuda|cuda_linalg|hip|xpu))?)(?P<suffix>\.so|\.dylib|\.lib)"
+)
 _SMALL = 1 << 20
-_CUDA_MACROS = "include/c10/cuda/impl/cuda_cmake_macros.h"
+_TAIL = 2 << 20  # torch's list of files and RECORD take 1.7 MB
 
 
 def obtain_torch_sdk(
@@ -60,31 +62,47 @@ def obtain_torch_sdk(
     fails or lies; `BadInputError` when settings are wrong.
     """
     need = TorchNeed(release, host or probe_host(), backend, toolkit)
-    if installed is not None and need.host == probe_host() and need.is_served_by(installed, cxx11):
-        return installed
+    local = installed if need.host == probe_host() else None
+    if local is not None and need.is_served_by(local, cxx11):
+        return local
     settings = settings or load_settings()
     store = open_store(settings, listener)
+    try:
+        found = obtain_torch_slice(
+            need, settings=settings, store=store, offline=offline, lock_file=lock_file, listener=listener
+        )
+    except (ToolchainMissingError, FetchError):
+        if local is None or toolkit is None or not _can_be_overlaid(local, need, cxx11):
+            raise
+        return lay_over(local, toolkit, need.host, store)
+    return _as_sdk(found, need, cxx11)
+
+
+def obtain_torch_slice(
+    need: TorchNeed,
+    *,
+    settings: IndexSettings,
+    store: Store,
+    offline: bool = False,
+    lock_file: Path | None = None,
+    listener: Listener = ignore_progress,
+) -> Slice:
+    """Give the slice of a wheel that serves a need. Raises as `obtain_torch_sdk` does."""
     offline = offline or settings.offline
     found = find_torch_slice(store, need, exact=bool(settings.list_variant_indexes(str(need))) and not offline)
-    if found is None and offline:
+    if found is not None:
+        store.mark_used(found)
+        return found
+    if offline:
         raise ToolchainMissingError(
             Problem(
-                f"torch {release} for `{need}` is not in the cache, and nothing is fetched offline",
-                hint=f"run `kernel-builder sdk fetch {release} --host {need.host}` where there is a network",
+                f"torch {need.release} for `{need}` is not in the cache, and nothing is fetched offline",
+                hint=f"run `{need.fetch_command}` where there is a network",
             )
         )
-    if found is None:
-        transport = Transport(settings)
-        with step(listener, f"fetch torch {release} for {need.host}"):
-            found = fetch_slice(
-                _choose_link(need, settings, transport, listener),
-                Cut(KIND, _select, lambda directory, archive: _complete(directory, archive, need.host)),
-                store=store,
-                transport=transport,
-                lock_file=lock_file or store.root / _LOCK_NAME,
-                listener=listener,
-            )
-    return _as_sdk(found, need, cxx11)
+    with open_source(settings, store, lock_file, listener, f"fetch torch {need.release} for {need.host}") as source:
+        cut = Cut(KIND, _select, lambda directory, archive: _complete(directory, archive, need.host), _TAIL)
+        return source.fetch_slice(choose_link(source, need), cut)
 
 
 def find_torch_slice(store: Store, need: TorchNeed, *, exact: bool = False) -> Slice | None:
@@ -100,8 +118,9 @@ def find_torch_slice(store: Store, need: TorchNeed, *, exact: bool = False) -> S
     return None if chosen is None else cached[chosen.link.filename]
 
 
-def _choose_link(need: TorchNeed, settings: IndexSettings, transport: Transport, listener: Listener) -> Link:
-    wheels = list_wheels(list_links("torch", settings, transport, variant=str(need), listener=listener))
+def choose_link(source: Source, need: TorchNeed) -> Link:
+    """Ask the indexes for the wheel that serves a need best. Raises `ToolchainMissingError`, `FetchError`."""
+    wheels = list_wheels(source.list_links("torch", str(need)))
     chosen = choose_wheel(wheels, need)
     if chosen is not None:
         return chosen.link
@@ -138,11 +157,8 @@ def _complete(directory: Path, archive: Archive, host: HostPlatform) -> Mapping[
     (root / "lib").mkdir(exist_ok=True)
     other_device = any(name.endswith(("_hip", "_xpu")) for name in libraries)
     if host.os == "linux" and not other_device:
-        libraries |= {"torch_cuda", "c10_cuda"}
-        macros = root / _CUDA_MACROS
-        if not macros.exists():
-            macros.parent.mkdir(parents=True, exist_ok=True)
-            macros.write_text(render_cuda_macros(), encoding="ascii")
+        libraries |= set(cuda_gaps.LIBRARIES)
+        cuda_gaps.write_gaps(root / "include")
     if host.os in {"linux", "darwin"}:
         for library in sorted(libraries):
             if not any((root / "lib" / f"lib{library}{suffix}").exists() for suffix in (".so", ".dylib")):
@@ -154,6 +170,13 @@ def _complete(directory: Path, archive: Archive, host: HostPlatform) -> Mapping[
         "host": str(host),
         "accelerators": {str(key): str(value) for key, value in sdk.accelerators.items()},
     }
+
+
+def _can_be_overlaid(sdk: TorchSdk, need: TorchNeed, cxx11: bool | None) -> bool:
+    """Whether an installed torch for the CPU has all headers that a CUDA variant needs but the generated ones."""
+    plain = TorchNeed(need.release, need.host)
+    on_linux = need.host.os == "linux" and need.backend is Backend.CUDA
+    return on_linux and not sdk.accelerators and plain.is_served_by(sdk, cxx11)
 
 
 def _read(found: Slice, host: HostPlatform) -> TorchSdk:

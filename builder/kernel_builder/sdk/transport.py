@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import netrc
 import re
 import ssl
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
-import truststore
 import urllib3
 from urllib3.exceptions import HTTPError, LocationParseError, MaxRetryError, SSLError
 
 from kernel_builder import __version__
-from kernel_builder.errors import BadInputError, FetchError, Problem
+from kernel_builder.errors import FetchError, Problem
+from kernel_builder.sdk.connections import Connections, redact_url, say_error, split_url
 from kernel_builder.sdk.settings import IndexSettings
 
 _BLOCK = 1 << 18
 _OK, _PARTIAL, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _GONE, _NOT_SATISFIABLE = 200, 206, 401, 403, 404, 410, 416
+_NO_SUFFIX = {400, 416, 501}
 _BUSY = (429, 500, 502, 503, 504)
 _MOST_REDIRECTS = 10
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
@@ -56,22 +55,14 @@ class Stream:
     blocks: Iterator[bytes]
 
 
-def redact_url(url: str) -> str:
-    """The URL as it may be shown: without credentials, and without a query, which may be signed."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
-
-
 class Transport:
     """One user's way to all indexes. Not for several threads."""
 
-    def __init__(self, settings: IndexSettings, on_bytes: Callable[[int], None] | None = None) -> None:
+    def __init__(self, settings: IndexSettings, on_traffic: Callable[[Traffic], None] | None = None) -> None:
         self.traffic = Traffic()
         self._settings = settings
-        self._on_bytes = on_bytes
-        self._pools: dict[tuple[str | None, bool], urllib3.PoolManager] = {}
-        self._logins = dict(_list_logins(settings))
+        self._on_traffic = on_traffic
+        self._connections = Connections(settings)
         self._retries = urllib3.Retry(
             total=settings.retries, backoff_factor=0.3, status_forcelist=_BUSY, redirect=0, raise_on_status=False
         )
@@ -90,32 +81,44 @@ class Transport:
         finally:
             response.release_conn()
 
-    def open_range(self, url: str, start: int, stop: int | None) -> Stream:
-        """Ask for bytes `start` to `stop`, or to the end. A server may answer with the whole file: `is_partial` tells.
+    def open_range(self, url: str, start: int, stop: int) -> Stream:
+        """Ask for bytes `start` to `stop`. A server may answer with the whole file: `is_partial` tells.
 
         The blocks raise `InterruptedTransferError` when the body breaks off. Raises `FetchError`.
         """
-        end = "" if stop is None else str(stop - 1)
-        response, final = self._open(url, {"Range": f"bytes={start}-{end}", "Accept-Encoding": "identity"})
+        response, final = self._open(url, {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"})
+        return self._stream(response, final, start)
+
+    def open_tail(self, url: str, length: int) -> Stream | None:
+        """Ask for the last bytes; None from a server that only counts from the front, and then has to be told so."""
+        response, final = self._open(url, {"Range": f"bytes=-{length}", "Accept-Encoding": "identity"})
+        if response.status in _NO_SUFFIX:
+            response.close()
+            return None
+        return self._stream(response, final, None)
+
+    def _stream(self, response: urllib3.BaseHTTPResponse, url: str, start: int | None) -> Stream:
+        """The answer to a range request. start: where it must begin, None for anywhere."""
         try:
-            self._demand(response.status, final, (_OK, _PARTIAL))
+            self._demand(response.status, url, (_OK, _PARTIAL))
             if response.status == _OK:
                 length = response.headers.get("Content-Length", "")
-                total = int(length) if length.isdigit() else None
-                return Stream(0, total, is_partial=False, blocks=self._read(response, final, decode=False))
-            last, total = self._parse_content_range(response.headers.get("Content-Range", ""), start, final)
-            blocks = self._read(response, final, decode=False, expected=last + 1 - start)
-            return Stream(start, total, is_partial=True, blocks=blocks)
+                size = int(length) if length.isdigit() else None
+                return Stream(0, size, is_partial=False, blocks=self._read(response, url, decode=False))
+            first, last, total = self._parse_content_range(response.headers.get("Content-Range", ""), start, url)
+            blocks = self._read(response, url, decode=False, expected=last + 1 - first)
+            return Stream(first, total, is_partial=True, blocks=blocks)
         except BaseException:
             response.close()
             raise
 
-    def _parse_content_range(self, text: str, start: int, url: str) -> tuple[int, int]:
-        """The last byte and the size of the whole."""
+    def _parse_content_range(self, text: str, start: int | None, url: str) -> tuple[int, int, int]:
+        """The first byte, the last, and the size of the whole."""
         match = _CONTENT_RANGE.fullmatch(text.strip())
-        if match is None or int(match[1]) != start or not start <= int(match[2]) < int(match[3]):
+        first, last, total = (int(match[group]) for group in (1, 2, 3)) if match is not None else (0, 0, 0)
+        if not first <= last < total or start not in {None, first}:
             raise self._broken(url, "it answers a range request with another range")
-        return int(match[2]), int(match[3])
+        return first, last, total
 
     def _read(
         self,
@@ -133,11 +136,11 @@ class Transport:
                 if largest is not None and count > largest:
                     raise self._broken(url, f"its answer is larger than {largest >> 20} MiB")
                 self.traffic.received += len(block)
-                if self._on_bytes is not None:
-                    self._on_bytes(len(block))
+                if self._on_traffic is not None:
+                    self._on_traffic(self.traffic)
                 yield block
         except (HTTPError, OSError) as error:
-            raise InterruptedTransferError(_say(error)) from error
+            raise InterruptedTransferError(say_error(error)) from error
         finally:
             response.close() if expected is not None and count < expected else response.release_conn()
         if expected is not None and count < expected:
@@ -146,16 +149,16 @@ class Transport:
     def _open(self, url: str, headers: Mapping[str, str]) -> tuple[urllib3.BaseHTTPResponse, str]:
         """Send one request and follow where it leads; credentials go to their own host only."""
         for _ in range(_MOST_REDIRECTS):
-            parts = urlsplit(url)
+            parts = split_url(url)
             host = parts.netloc.rpartition("@")[2]
             bare = urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
-            login = self._find_login(parts.scheme, host, parts.username, parts.password)
+            login = self._connections.find_login(parts)
             sent = {**headers, "User-Agent": f"kernel-builder/{__version__}"}
             if login is not None:
                 sent |= urllib3.make_headers(basic_auth=f"{login[0]}:{login[1]}")
             self.traffic.requests += 1
             try:
-                response = self._pool_for(parts.scheme, host).request(
+                response = self._connections.open(parts.scheme, host).request(
                     "GET",
                     bare,
                     headers=sent,
@@ -176,59 +179,6 @@ class Transport:
             url = following
         raise self._broken(url, "it redirects without an end")
 
-    def _find_login(self, scheme: str, host: str, user: str | None, password: str | None) -> tuple[str, str] | None:
-        if user or password:
-            return unquote(user or ""), unquote(password or "")
-        known = self._logins.get((scheme, host))
-        if known is not None:
-            return known
-        try:
-            found = netrc.netrc().authenticators(host.partition(":")[0])
-        except (OSError, netrc.NetrcParseError):
-            return None
-        return None if found is None else (found[0] or found[1] or "", found[2] or "")
-
-    def _pool_for(self, scheme: str, host: str) -> urllib3.PoolManager:
-        name = host.partition(":")[0]
-        trusted = bool({name, host} & set(self._settings.trusted_hosts))
-        proxy = self._settings.proxy
-        if proxy is None and not urllib.request.proxy_bypass(name):
-            proxies = urllib.request.getproxies()
-            proxy = proxies.get(scheme) or proxies.get("all")
-        if (proxy, trusted) not in self._pools:
-            context = self._make_context(trusted=trusted)
-            if proxy:
-                self._pools[proxy, trusted] = _open_proxy(proxy, context)
-            else:
-                self._pools[proxy, trusted] = urllib3.PoolManager(ssl_context=context)
-        return self._pools[proxy, trusted]
-
-    def _make_context(self, *, trusted: bool) -> ssl.SSLContext:
-        certificate = self._settings.certificate
-        try:
-            if trusted:
-                context = ssl.create_default_context()
-                context.check_hostname = False
-                context.verify_mode = ssl.CERT_NONE
-            elif certificate is None:
-                context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            else:
-                folder = certificate.is_dir()
-                context = ssl.create_default_context(
-                    cafile=None if folder else certificate, capath=certificate if folder else None
-                )
-            if self._settings.client_certificate is not None:
-                context.load_cert_chain(self._settings.client_certificate)
-        except OSError as error:
-            named = certificate or self._settings.client_certificate
-            raise BadInputError(
-                Problem(
-                    f"the certificates in `{named}` cannot be read: {_say(error)}",
-                    hint="correct `cert` or `client-cert` in pip's configuration, or `SSL_CERT_FILE`",
-                )
-            ) from error
-        return context
-
     def _demand(self, status: int, url: str, allowed: tuple[int, ...]) -> None:
         if status in allowed:
             return
@@ -248,45 +198,9 @@ class Transport:
             hint = "if your index has an authority of its own, name it as `cert` in pip's configuration"
         if isinstance(reason, LocationParseError):
             hint = "correct the index URL in pip's configuration"
-        return FetchError(Problem(f"cannot reach `{redact_url(url)}`: {_say(reason)}", hint=hint))
+        return FetchError(Problem(f"cannot reach `{redact_url(url)}`: {say_error(reason)}", hint=hint))
 
     def _broken(self, url: str, reason: str) -> FetchError:
         return FetchError(
             Problem(f"`{redact_url(url)}` cannot be used: {reason}", hint="try again, or use another index")
         )
-
-
-def _list_logins(settings: IndexSettings) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
-    """What index URLs and uv's variables say, by scheme and host: files often lie beside their index."""
-    urls = (*settings.indexes, *settings.find_links, *(index.url for index in settings.variant_indexes))
-    for url in reversed(urls):
-        parts = urlsplit(url)
-        if parts.username or parts.password:
-            host = parts.netloc.rpartition("@")[2]
-            yield (parts.scheme, host), (unquote(parts.username or ""), unquote(parts.password or ""))
-    for url, user, password in settings.logins:
-        parts = urlsplit(url)
-        yield (parts.scheme, parts.netloc.rpartition("@")[2]), (user, password)
-
-
-def _open_proxy(proxy: str, context: ssl.SSLContext) -> urllib3.PoolManager:
-    url = proxy if "://" in proxy else f"http://{proxy}"
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"}:
-        raise BadInputError(
-            Problem(
-                f"the proxy `{redact_url(url)}` is of a kind that is not supported",
-                hint="name a proxy that begins with `http://` or `https://`",
-            )
-        )
-    login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}" if parts.username else None
-    headers = None if login is None else urllib3.make_headers(proxy_basic_auth=login)
-    bare = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-    return urllib3.ProxyManager(bare, proxy_headers=headers, ssl_context=context)
-
-
-def _say(error: BaseException) -> str:
-    """The shortest true account of a network error: without object addresses and without URLs."""
-    text = str(error.args[-1]) if error.args else str(error)
-    text = re.sub(r"^.*?: (?=\[|Failed|Read|Connect)", "", text.splitlines()[0] if text else type(error).__name__)
-    return re.sub(r"<[^>]*>:? ?|\S+://\S+", "", text).strip() or type(error).__name__

@@ -48,6 +48,12 @@ class TorchNeed:
             return f"{abi}-{FACTS[self.backend].token}-{self.host}"
         return str(ArchVariant(abi, self.backend, self.toolkit, self.host))
 
+    @property
+    def fetch_command(self) -> str:
+        """The command that brings it into the cache."""
+        toolkit = "" if self.toolkit is None else f" --toolkit {self.toolkit}"
+        return f"kernel-builder sdk fetch {self.release} --host {self.host} --backend {self.backend}{toolkit}"
+
     def is_served_by(self, sdk: TorchSdk, cxx11: bool | None = None) -> bool:
         """Whether a torch is of this release, built for this backend, and has this C++ string ABI where that counts."""
         if cxx11 is not None and sdk.cxx11 not in {None, cxx11}:
@@ -71,6 +77,14 @@ class Wheel:
         """The release line."""
         return MinorVersion(self.version.major, self.version.minor)
 
+    def is_for(self, host: HostPlatform) -> bool:
+        """Whether the wheel holds files for this platform."""
+        pattern = _MACHINES.get(host.os, {}).get(host.machine)
+        return any(
+            platform == "any" or (pattern is not None and re.fullmatch(pattern, platform) is not None)
+            for platform in self.platforms
+        )
+
     @property
     def local(self) -> str:
         """The build that the version names: `cu130` of `2.13.0+cu130`; empty where it names none."""
@@ -91,13 +105,9 @@ def list_wheels(links: Iterable[Link]) -> list[Wheel]:
     return wheels
 
 
-def is_for(wheel: Wheel, host: HostPlatform) -> bool:
-    """Whether the wheel holds files for this platform."""
-    pattern = _MACHINES.get(host.os, {}).get(host.machine)
-    return any(
-        platform == "any" or (pattern is not None and re.fullmatch(pattern, platform) is not None)
-        for platform in wheel.platforms
-    )
+def choose_newest(wheels: Iterable[Wheel]) -> Wheel | None:
+    """The newest, previews last; None where there are none."""
+    return max(wheels, key=lambda wheel: (not wheel.version.is_prerelease, wheel.version), default=None)
 
 
 def choose_wheel(wheels: Iterable[Wheel], need: TorchNeed) -> Wheel | None:
@@ -109,7 +119,7 @@ def choose_wheel(wheels: Iterable[Wheel], need: TorchNeed) -> Wheel | None:
     fitting = [
         wheel
         for wheel in wheels
-        if wheel.release == need.release and is_for(wheel, need.host) and _rank_build(wheel, need) is not None
+        if wheel.release == need.release and wheel.is_for(need.host) and _rank_build(wheel, need) is not None
     ]
     finished = [wheel for wheel in fitting if not wheel.version.is_prerelease] or fitting
 
