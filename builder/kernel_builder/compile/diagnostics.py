@@ -16,7 +16,9 @@ _TAIL = 15
 _EXCERPT = re.compile(r"\s*\d* \|")
 _GCC = re.compile(r"(?P<file>[^\s:][^:]*):(?P<line>\d+):(?:(?P<column>\d+):)? (?:fatal )?error: (?P<text>.+)")
 _NVCC = re.compile(r"(?P<file>[^\s(][^(]*)\((?P<line>\d+)\): error:? (?P<text>.+)")
-_DRIVER = re.compile(r"(?:\S*/)?(?:clang|g\+\+|c\+\+|icpx|nvcc|ptxas|nvlink)[\w+.-]*:? +(?:fatal|error) *: *(?P<text>.+)")
+_DRIVER = re.compile(
+    r"(?:\S*/)?(?:clang|g\+\+|c\+\+|icpx|nvcc|ptxas|nvlink)[\w+.-]*:? +(?:fatal|error) *: *(?P<text>.+)"
+)
 _LINKER = re.compile(r"(?:.*[/ ])?(?:ld|lld|gold|collect2)(?:\.\w+)?: (?:error: )?(?P<text>.+)")
 _SYMBOL = re.compile(r"(?:.*:)? ?(?P<text>(?:undefined reference to|multiple definition of) .+)")
 _CMAKE = re.compile(r"CMake Error(?: at (?P<file>[^:]+):(?P<line>\d+) \([^)]*\))?:(?P<text>.*)")
