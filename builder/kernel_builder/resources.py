@@ -9,6 +9,8 @@ _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
 _UNLIMITED = 1 << 60
 _MOST_JOBS = 1024  # ninja takes no more than an `int` can hold, and no machine more than this
+_LIGHT_BYTES = 600_000_000
+_HEAVY_BYTES = 2_000_000_000  # device code with templates of CUTLASS
 BYTES_PER_JOB = 1_400_000_000
 """What one compiler needs at most for a file that includes all of torch (0.8 GB measured), with room to spare."""
 
@@ -30,6 +32,14 @@ def count_jobs(cores: int, free_memory: int | None, *, wanted: int | None = None
     if wanted is not None:
         return max(1, min(wanted, _MOST_JOBS))
     return max(1, cores if free_memory is None else min(cores, free_memory // BYTES_PER_JOB))
+
+
+def count_heavy_jobs(jobs: int, free_memory: int | None) -> int:
+    """How many of the jobs may be heavy ones at once, so that the memory lasts whatever the others are."""
+    if free_memory is None:
+        return jobs
+    room = free_memory - jobs * _LIGHT_BYTES
+    return max(1, min(jobs, room // (_HEAVY_BYTES - _LIGHT_BYTES)))
 
 
 def _read_available() -> int | None:

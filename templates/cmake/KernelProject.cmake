@@ -27,6 +27,9 @@ macro(kernel_project)
   set(CMAKE_SKIP_RPATH ON) # torch loads its libraries itself, wherever they lie
   set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
   add_compile_definitions(${KERNEL_PROJECT_DEFINES})
+  if(KERNEL_HEAVY_JOBS)
+    set_property(GLOBAL APPEND PROPERTY JOB_POOLS "heavy=${KERNEL_HEAVY_JOBS}")
+  endif()
   kernel_use_compiler_cache()
   kernel_make_reproducible()
   kernel_isolate_symbols()
@@ -58,16 +61,17 @@ function(kernel_variant id)
 endfunction()
 
 # kernel_component(<name> INTO <id>... SOURCES <file>... [INCLUDE <directory>...] [CXX_STANDARD <n>]
-#                  [CXX_FLAGS <flags>] [DEVICE_FLAGS <flags>] [ARCHS <arch>...] [LIBRARIES <name>...])
+#                  [CXX_FLAGS <flags>] [DEVICE_FLAGS <flags>] [ARCHS <arch>...] [HEAVY] [LIBRARIES <name>...])
 #
 # Compiles sources and adds the objects to each library in INTO. For one library they are compiled for its ABI; what
 # goes into several is compiled once, for none. Headers among the sources are not compiled. The C++ standard is that of
-# the project, the newest of its ABIs, where no other is given.
+# the project, the newest of its ABIs, where no other is given. Of what is HEAVY, only KERNEL_HEAVY_JOBS compilers run at
+# once: they need much memory.
 #
 # A unique id changes with every change of any source. Those in KERNEL_UNNAMED_SOURCES do not see it, so that they are
 # compiled again for changes of their own only. Should one use the macro after all, it does not compile.
 function(kernel_component name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "CXX_STANDARD;CXX_FLAGS;DEVICE_FLAGS" "INTO;SOURCES;INCLUDE;ARCHS;LIBRARIES")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "HEAVY" "CXX_STANDARD;CXX_FLAGS;DEVICE_FLAGS" "INTO;SOURCES;INCLUDE;ARCHS;LIBRARIES")
   set(named ${arg_SOURCES})
   set(unnamed ${arg_SOURCES})
   list(LENGTH arg_INTO count)
@@ -82,6 +86,9 @@ function(kernel_component name)
       kernel_add_objects("${name}.${part}" "${${part}}" "${arg_INCLUDE}" "${arg_CXX_FLAGS}")
       kernel_compile_for_device("${name}.${part}" "${arg_ARCHS}" "${arg_DEVICE_FLAGS}")
       target_link_libraries("${name}.${part}" PRIVATE ${arg_LIBRARIES})
+      if(arg_HEAVY AND KERNEL_HEAVY_JOBS)
+        set_target_properties("${name}.${part}" PROPERTIES JOB_POOL_COMPILE heavy)
+      endif()
       if(arg_CXX_STANDARD)
         foreach(language IN ITEMS CXX CUDA HIP OBJCXX)
           set_target_properties("${name}.${part}" PROPERTIES "${language}_STANDARD" "${arg_CXX_STANDARD}")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kernel_builder import resources
-from kernel_builder.resources import BYTES_PER_JOB, count_jobs, probe_cores, probe_free_memory
+from kernel_builder.resources import BYTES_PER_JOB, count_heavy_jobs, count_jobs, probe_cores, probe_free_memory
 
 GIB = 1 << 30
 
@@ -79,3 +79,11 @@ def test_where_nobody_tells_nothing_is_assumed(machine: Path) -> None:
 )
 def test_jobs_are_what_cores_and_memory_allow(cores: int, free: int | None, wanted: int | None, jobs: int) -> None:
     assert count_jobs(cores, free, wanted=wanted) == jobs
+
+
+@pytest.mark.parametrize(
+    ("jobs", "free", "heavy"), [(8, None, 8), (2, 24 * GIB, 2), (16, 24 * GIB, 11), (3, 4 * GIB, 1), (2, GIB, 1)]
+)
+def test_heavy_compilers_are_as_many_as_the_memory_holds(jobs: int, free: int | None, heavy: int) -> None:
+    assert count_heavy_jobs(jobs, free) == heavy
+    assert free is None or heavy == 1 or heavy * 2_000_000_000 + (jobs - heavy) * 600_000_000 <= free

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,6 +18,7 @@ from kernel_builder.cli.options import (
     talk_options,
     torch_options,
 )
+from kernel_builder.cli.progress import format_seconds
 from kernel_builder.environment import TorchChoice
 from kernel_builder.pipeline import plan_project
 from kernel_builder.plan import BuildPlan, Selector, describe_plan
@@ -47,23 +49,27 @@ def plan(console: Console, project: Path, selector: Selector, torch: TorchChoice
 
 
 def write_plan(console: Console, build_plan: BuildPlan) -> None:
-    """The variants, what was left out, and with `--verbose` the translation units."""
+    """The variants, what compiles them, what was left out, and with `--verbose` the translation units."""
     described = describe_plan(build_plan)
     rows = [
         (
             variant["variant"],
             variant["kernel"],
             variant["id"],
-            str(len(variant["units"])),
+            variant["toolchain"],
+            variant["torch"] or "",
+            _tell_units(variant["units"]),
             " ".join(component["name"] for component in variant["components"]),
             " ".join(variant["archs"]),
         )
         for variant in described["variants"]
     ]
     if rows:
-        console.write_table(("variant", "kernel", "id", "units", "components", "archs"), rows)
+        headings = ("variant", "kernel", "id", "toolchain", "torch", "files", "components", "archs")
+        console.write_table(headings, rows)
     else:
         console.write("nothing can be built here")
+    _write_toolchains(console, described["toolchains"])
     if build_plan.excluded:
         console.write("")
         console.write_table(("left out", "because"), [(item.subject, item.reason) for item in build_plan.excluded])
@@ -71,6 +77,48 @@ def write_plan(console: Console, build_plan: BuildPlan) -> None:
         console.write("")
         for variant in described["variants"]:
             console.write_table(
-                ("source", "component", "language"),
-                [(unit["source"], unit["component"], unit["language"]) for unit in variant["units"]],
+                ("source", "component", "language", "compiled"),
+                [
+                    (unit["source"], unit["component"], unit["language"], "once" if unit["shared"] else "for this one")
+                    for unit in variant["units"]
+                ],
             )
+
+
+def _tell_units(units: Sequence[dict[str, Any]]) -> str:
+    """How many files an artifact is made of, and how many of these others have, too."""
+    shared = sum(unit["shared"] for unit in units)
+    return f"{len(units)}, {shared} shared" if shared else str(len(units))
+
+
+def _write_toolchains(console: Console, toolchains: Sequence[dict[str, Any]]) -> None:
+    """What each toolchain has to do, and what it takes."""
+    rows = [
+        (
+            toolchain["name"],
+            toolchain["description"] or "",
+            _tell_work(toolchain),
+            f"{toolchain['megabytes'] / 1000:.1f} GB",
+            format_seconds(toolchain["seconds"]),
+            _tell_supply(toolchain),
+        )
+        for toolchain in toolchains
+        if toolchain["units"]
+    ]
+    if rows:
+        console.write("")
+        console.write_table(("toolchain", "what", "compiles", "memory up to", "on one core", "note"), rows)
+
+
+def _tell_work(toolchain: dict[str, Any]) -> str:
+    """How many compilers are started; what serves several artifacts is compiled once."""
+    shared = toolchain["shared-units"]
+    once = f", {shared} of them once for several" if shared else ""
+    artifacts = f"{toolchain['variants']} artifact{'' if toolchain['variants'] == 1 else 's'}"
+    return f"{toolchain['units']} files for {artifacts}{once}"
+
+
+def _tell_supply(toolchain: dict[str, Any]) -> str:
+    if toolchain["remedy"] is not None:
+        return f"missing; `{toolchain['remedy']}` brings it"
+    return "fetched by the build" if toolchain["fetched"] else ""

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import PurePosixPath
 from typing import Any
 
 from kernel_builder.backend import FACTS
-from kernel_builder.plan.model import BuildPlan, ToolchainOffer, TorchRelease, VariantPlan
-from kernel_builder.spec.model import BuildSpec, Component, TorchNoarchFramework
+from kernel_builder.plan.model import BuildPlan, ToolchainKey, ToolchainOffer, TorchRelease, VariantPlan
+from kernel_builder.plan.units import Unit, list_units
+from kernel_builder.spec.model import Component
 
 DESCRIPTION_VERSION = 1
-
-_LANGUAGES = {
-    ".c": "C",
-    ".cc": "C++",
-    ".cpp": "C++",
-    ".cxx": "C++",
-    ".cu": "CUDA",
-    ".hip": "HIP",
-    ".m": "Objective-C",
-    ".metal": "Metal",
-    ".mm": "Objective-C++",
-}
-BINDING = "binding"
-"""The name under which the sources of the framework table are listed."""
 
 
 def describe_plan(plan: BuildPlan) -> dict[str, Any]:
     """The plan as JSON-able data. `version` changes when a key changes its meaning or goes."""
     environment = plan.environment
+    units = {key: list_units(plan, key) for key in plan.toolchains}
     return {
         "version": DESCRIPTION_VERSION,
         "kernel": plan.spec.general.name,
@@ -43,9 +29,12 @@ def describe_plan(plan: BuildPlan) -> dict[str, Any]:
                 for offer in sorted(environment.offers, key=lambda offer: str(offer.key))
                 if offer.key.toolkit is not None
             },
-            "toolchains": [_describe_offer(offer) for offer in environment.offers],
         },
-        "variants": [_describe_variant(plan.spec, variant) for variant in plan.variants],
+        "toolchains": [_describe_toolchain(plan, key) for key in plan.toolchains],
+        "variants": [
+            _describe_variant(each, [unit for unit in units[each.toolchain] if each.unique_id in unit.variants])
+            for each in plan.variants
+        ],
         "excluded": [{"subject": item.subject, "reason": item.reason} for item in plan.excluded],
     }
 
@@ -54,16 +43,7 @@ def _describe_torch(torch: TorchRelease) -> dict[str, Any]:
     return {"release": str(torch.release), "cxx-standard": torch.cxx_standard, "python": _text(torch.python)}
 
 
-def _describe_offer(offer: ToolchainOffer) -> dict[str, Any]:
-    return {
-        "name": str(offer.key),
-        "description": offer.description or None,
-        "fetched": offer.fetched,
-        "remedy": offer.remedy,
-    }
-
-
-def _describe_variant(spec: BuildSpec, variant: VariantPlan) -> dict[str, Any]:
+def _describe_variant(variant: VariantPlan, units: list[Unit]) -> dict[str, Any]:
     return {
         "kernel": variant.kernel_name,
         "variant": str(variant.variant),
@@ -75,7 +55,7 @@ def _describe_variant(spec: BuildSpec, variant: VariantPlan) -> dict[str, Any]:
         "cxx-standard": variant.cxx_standard,
         "defines": list(FACTS[variant.backend].defines) if variant.cxx_standard is not None else [],
         "components": [_describe_component(component) for component in variant.components],
-        "units": list(_describe_units(spec, variant)),
+        "units": [_describe_unit(unit) for unit in units],
     }
 
 
@@ -95,20 +75,36 @@ def _describe_component(component: Component) -> dict[str, Any]:
     }
 
 
-def _describe_units(spec: BuildSpec, variant: VariantPlan) -> Iterator[dict[str, str]]:
-    """Every file that a compiler is started for: headers that are listed among the sources are not."""
-    if isinstance(spec.framework, TorchNoarchFramework):
-        return
-    for name, sources in ((BINDING, spec.framework.src), *((part.name, part.src) for part in variant.components)):
-        for source in sources:
-            language = language_of(source)
-            if language is not None:
-                yield {"source": str(source), "component": name, "language": language}
+def _describe_toolchain(plan: BuildPlan, key: ToolchainKey) -> dict[str, Any]:
+    """One generated project: what its compilers do, and what that is expected to take.
+
+    `megabytes` is what the largest of them takes, `seconds` what all take one after another.
+    """
+    offer = next((offer for offer in plan.environment.offers if offer.key == key), ToolchainOffer(key))
+    variants = plan.list_variants(key)
+    units = list_units(plan, key)
+    return {
+        "name": str(key),
+        "description": offer.description or None,
+        "fetched": offer.fetched,
+        "remedy": offer.remedy,
+        "variants": len(variants),
+        "units": len(units),
+        "shared-units": sum(unit.is_shared for unit in units),
+        "megabytes": max((unit.cost.megabytes for unit in units), default=0),
+        "seconds": sum(unit.cost.seconds for unit in units),
+    }
 
 
-def language_of(source: PurePosixPath) -> str | None:
-    """The language that a source is compiled as, None for a header or another file that is only listed."""
-    return _LANGUAGES.get(source.suffix)
+def _describe_unit(unit: Unit) -> dict[str, Any]:
+    return {
+        "source": str(unit.source),
+        "component": unit.component,
+        "language": unit.language,
+        "shared": unit.is_shared,
+        "megabytes": unit.cost.megabytes,
+        "seconds": unit.cost.seconds,
+    }
 
 
 def _text(value: object) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import TypeVar
 
 from kernel_builder.plan.archs import sort_archs
-from kernel_builder.plan.describe import language_of
+from kernel_builder.plan.units import language_of
 from kernel_builder.spec.model import Component
 
 T = TypeVar("T")

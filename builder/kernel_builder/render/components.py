@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from kernel_builder.plan import VariantPlan
-from kernel_builder.plan.describe import language_of
+from kernel_builder.plan.units import is_heavy, is_shared, language_of
 from kernel_builder.spec.model import (
     BuildSpec,
     Component,
@@ -16,7 +16,7 @@ from kernel_builder.spec.model import (
     TorchNoarchFramework,
     TvmFfiFramework,
 )
-from kernel_builder.variant import ArchVariant, TvmFfiAbi
+from kernel_builder.variant import ArchVariant
 
 _LIBRARIES = {
     Dependency.CUTLASS_2_10: ("cutlass_2_10", "2.10"),
@@ -50,11 +50,11 @@ def list_components(spec: BuildSpec, variants: tuple[VariantPlan, ...], standard
     older = {v.unique_id: str(v.cxx_standard) for v in variants if v.cxx_standard not in {standard, None}}
     for component in variants[0].components:
         ids = tuple(variant.unique_id for variant in variants)
-        if _is_shared(component, variants):
-            entries.append(_component_values(component, f"shared.{component.name}", ids))
+        if is_shared(component, variants):
+            entries.append(_component_values(variants[0], component, f"shared.{component.name}", ids))
         else:
             entries.extend(
-                _component_values(component, _own_target(variant, component.name), (variant.unique_id,))
+                _component_values(variant, component, _own_target(variant, component.name), (variant.unique_id,))
                 for variant in variants
             )
     for entry in entries:
@@ -67,18 +67,6 @@ def _own_target(variant: VariantPlan, name: str) -> str:
     """The target of the objects for one kernel and ABI. It outlives a change of sources, as the unique id does not."""
     abi = f".{variant.variant.abi}" if isinstance(variant.variant, ArchVariant) else ""
     return f"kernel.{variant.kernel_name}{abi}.{name}"
-
-
-def _is_shared(component: Component, variants: tuple[VariantPlan, ...]) -> bool:
-    """Whether one compilation serves all variants.
-
-    With a single variant there is nothing to share, and the component is compiled with the headers of its framework
-    at hand: existing projects leave `torch` out of `depends` and include its headers all the same. `depends` has no
-    word for tvm-ffi, so there no component is known to do without it.
-    """
-    variant = variants[0].variant
-    is_tvm_ffi = isinstance(variant, ArchVariant) and isinstance(variant.abi, TvmFfiAbi)
-    return len(variants) > 1 and not component.needs_torch and not is_tvm_ffi
 
 
 def _list_bindings(spec: BuildSpec, variants: tuple[VariantPlan, ...]) -> Iterator[dict[str, Any]]:
@@ -94,6 +82,7 @@ def _list_bindings(spec: BuildSpec, variants: tuple[VariantPlan, ...]) -> Iterat
             "flags": _flag_values(framework),
             "archs": variant.archs if _has_device_code(framework.src) else (),
             "libraries": (),
+            "is_heavy": is_heavy(variant, None, framework.src),
         }
 
 
@@ -107,7 +96,7 @@ def _binding_name(variant: VariantPlan) -> str:
     return next(name for name in (_BINDING + "_" * count for count in range(len(names) + 1)) if name not in names)
 
 
-def _component_values(component: Component, target: str, ids: tuple[str, ...]) -> dict[str, Any]:
+def _component_values(variant: VariantPlan, component: Component, target: str, ids: tuple[str, ...]) -> dict[str, Any]:
     return {
         "target": target,
         "variants": ids,
@@ -116,6 +105,7 @@ def _component_values(component: Component, target: str, ids: tuple[str, ...]) -
         "flags": _flag_values(component),
         "archs": (component.cuda_capabilities or component.rocm_archs) if _has_device_code(component.src) else (),
         "libraries": tuple(_LIBRARIES[item][0] for item in sorted(component.depends) if item in _LIBRARIES),
+        "is_heavy": is_heavy(variant, component, component.src),
     }
 
 
