@@ -123,7 +123,7 @@ class Hub:
     def is_trusted(self, owner: str) -> bool:
         """Whether loaders take kernels of this owner without being told to; False where the Hub does not say."""
         try:
-            overview = self._api.get_organization_overview(owner)
+            overview = self._try(f"ask who `{owner}` is", lambda: self._api.get_organization_overview(owner))
         except Exception:  # noqa: BLE001 - whatever keeps the answer away, loaders do not get it either
             return False
         return bool(getattr(overview, "trustedKernelPublisher", False))
