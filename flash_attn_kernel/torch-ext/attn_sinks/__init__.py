@@ -5,6 +5,7 @@ no `flash_attn_varlen_func`, whose presence would make it wrap that function ins
 name how caches and masks look. That function stands beside the others in `flash_attn3_interface`.
 """
 
+from . import layers
 from .flash_attn3_interface import (
     flash_attn_combine,
     flash_attn_func,
@@ -24,5 +25,6 @@ __all__ = [
     "flash_attn_qkvpacked_func",
     "flash_attn_with_kvcache",
     "get_scheduler_metadata",
+    "layers",
     "supports_flash_attn",
 ]
