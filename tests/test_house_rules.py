@@ -52,7 +52,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"tvm_ffi_sdk", "sdk"}),
     frozenset({"toolchains"}),
     frozenset({"toolchain"}),
-    frozenset({"environment"}),
+    frozenset({"environment", "container"}),
     frozenset({"doctor", "render"}),
     frozenset({"compile", "generated"}),
     frozenset({"artifact"}),

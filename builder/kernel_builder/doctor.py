@@ -11,11 +11,13 @@ from pathlib import Path
 
 from kernel_builder import process
 from kernel_builder.backend import FACTS, Backend
+from kernel_builder.container import choose_engine
 from kernel_builder.errors import BuilderError
 from kernel_builder.host import probe_host
 from kernel_builder.remedy import install_command
 from kernel_builder.resources import count_jobs, probe_cores, probe_free_memory
-from kernel_builder.toolchain import Tool, probe_cxx, probe_pip_tool, probe_toolkit
+from kernel_builder.toolchain import probe_cxx, probe_pip_tool, probe_toolkit
+from kernel_builder.toolchains import Tool
 from kernel_builder.torch_sdk import TorchSdk, probe_torch
 
 SCOPE = (
@@ -63,6 +65,7 @@ def probe_checks(*, torch: Path | None = None, directory: Path | None = None) ->
         _check_tool("ninja", "pip install ninja"),
         _check_torch(torch),
         _check_git(),
+        _check_engine(),
         _check_memory(),
         _check_disk(directory or Path.cwd()),
         *(_check_toolkit(backend) for backend in _TOOLKIT_REMEDIES),
@@ -139,6 +142,24 @@ def _check_git() -> DoctorCheck:
         path=None if path is None else Path(path),
         detail=None if path else "without it, artifacts do not name the commit that they come from",
         remedy=None if path else install_command("git"),
+    )
+
+
+def _check_engine() -> DoctorCheck:
+    try:
+        engine = choose_engine()
+    except BuilderError as error:
+        problem = error.problems[0]
+        detail = problem.message.splitlines()[0]
+        return DoctorCheck("build", "containers", found=False, required=False, detail=detail, remedy=problem.hint)
+    return DoctorCheck(
+        "build",
+        "containers",
+        found=True,
+        required=False,
+        version=engine.version,
+        path=Path(engine.path),
+        detail=f"for `build --docker`: {engine.description}",
     )
 
 

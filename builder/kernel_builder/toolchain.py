@@ -13,31 +13,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernel_builder import process
 from kernel_builder.backend import Backend
-from kernel_builder.errors import BuilderError, Problem, ToolchainMissingError
+from kernel_builder.errors import Problem, ToolchainMissingError
+from kernel_builder.toolchains.tool import Tool, probe_version
 from kernel_builder.tvm_ffi_sdk import TvmFfiSdk, probe_tvm_ffi
 
-_ASK_SECONDS = 30.0
 _VERSION = re.compile(r"\b(\d+\.\d+(?:\.\d+)*)")
 _CXX_NAMES = ("c++", "g++", "clang++")
 
 
 @dataclass(frozen=True, slots=True)
-class Tool:
-    """A program: what it is (`gcc`, `cmake`), how it is called, and its full version.
+class HostTools:
+    """What every compilation runs; None for what is not there."""
 
-    argv has more than one word when the user put a cache or a flag before or behind the compiler in `CXX`.
-    """
-
-    name: str
-    argv: tuple[str, ...]
-    version: str
-
-    @property
-    def path(self) -> Path:
-        """The program itself."""
-        return Path(self.argv[0])
+    cxx: Tool | None
+    cmake: Tool | None
+    ninja: Tool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +69,18 @@ _TOOLKITS = {
 }
 
 
-def probe_toolchain(backends: Iterable[Backend] = tuple(Backend)) -> Toolchain:
+def probe_toolchain(backends: Iterable[Backend] = tuple(Backend), tools: HostTools | None = None) -> Toolchain:
     """Look for everything that a build runs, and for tvm-ffi.
 
-    backends: whose device compilers are asked for.
+    backends: whose device compilers are asked for. tools: those of another place, instead of this machine's.
     A tool that is missing is None, never an error; users that need it say what to install.
     """
     wanted = set(backends)
     toolkits = {
         backend: tool for backend in _TOOLKITS if backend in wanted and (tool := probe_toolkit(backend)) is not None
     }
-    return Toolchain(probe_cxx(), probe_pip_tool("cmake"), probe_pip_tool("ninja"), toolkits, probe_tvm_ffi())
+    tools = tools or HostTools(probe_cxx(), probe_pip_tool("cmake"), probe_pip_tool("ninja"))
+    return Toolchain(tools.cxx, tools.cmake, tools.ninja, toolkits, probe_tvm_ffi())
 
 
 def probe_cxx() -> Tool | None:
@@ -122,7 +114,7 @@ def probe_pip_tool(name: str) -> Tool | None:
     if spec is not None and spec.origin is not None:
         candidates.insert(0, Path(spec.origin).parent / "data/bin" / f"{name}{suffix}")
     for path in (*(str(candidate) for candidate in candidates if candidate.is_file()), shutil.which(name)):
-        version = None if path is None else _ask([path, "--version"], _VERSION)
+        version = None if path is None else probe_version([path, "--version"], _VERSION)
         if path is not None and version is not None:
             return Tool(name, (path,), version)
     return None
@@ -137,8 +129,20 @@ def probe_toolkit(backend: Backend) -> Tool | None:
     search = os.pathsep.join([*(str(Path(home) / "bin") for home in homes), os.environ.get("PATH", ""),
                               *(str(Path(home) / "bin") for home in toolkit.homes)])  # fmt: skip
     path = shutil.which(toolkit.program, path=search)
-    version = None if path is None else _ask([path, *toolkit.arguments], toolkit.version)
+    version = None if path is None else probe_version([path, *toolkit.arguments], toolkit.version)
     return None if path is None or version is None else Tool(toolkit.program, (path,), version)
+
+
+def describe_cxx(argv: tuple[str, ...], text: str) -> Tool | None:
+    """The C++ compiler that says `text` when it is asked for its version; None when it does not tell one."""
+    version = _VERSION.search(text.splitlines()[0].rpartition(")")[2] or text) if text else None
+    version = version or _VERSION.search(text)
+    if version is None:
+        return None
+    families = (("apple clang", "apple-clang"), ("oneapi", "icpx"), ("clang", "clang"), ("free software", "gcc"))
+    lowered = text.lower()
+    name = next((name for word, name in families if word in lowered), Path(argv[0]).name)
+    return Tool(name, argv, version[1])
 
 
 def _ask_cxx(words: list[str]) -> Tool | None:
@@ -146,22 +150,5 @@ def _ask_cxx(words: list[str]) -> Tool | None:
     if path is None:
         return None
     argv = (path, *words[1:])
-    text = _ask([*argv, "--version"], re.compile(r"\A(.+)", re.DOTALL))
-    version = None if text is None else _VERSION.search(text.splitlines()[0].rpartition(")")[2] or text)
-    version = version or (None if text is None else _VERSION.search(text))
-    if text is None or version is None:
-        return None
-    families = (("apple clang", "apple-clang"), ("oneapi", "icpx"), ("clang", "clang"), ("free software", "gcc"))
-    lowered = text.lower()
-    name = next((name for word, name in families if word in lowered), Path(path).name)
-    return Tool(name, argv, version[1])
-
-
-def _ask(argv: list[str], wanted: re.Pattern[str]) -> str | None:
-    """Run a program and search its answer; None when it does not start, does not end, fails or says something else."""
-    try:
-        completed = process.run(argv, timeout=_ASK_SECONDS)
-    except (BuilderError, TimeoutError):
-        return None
-    match = wanted.search(completed.output)
-    return match[1] if match is not None and completed.returncode == 0 else None
+    text = probe_version([*argv, "--version"], re.compile(r"\A(.+)", re.DOTALL))
+    return None if text is None else describe_cxx(argv, text)

@@ -11,6 +11,7 @@ from kernel_builder.audit import Severity, load_policy
 from kernel_builder.cli.console import Console, error_as_json, shorten_path
 from kernel_builder.cli.loading import list_loading_lines
 from kernel_builder.cli.options import (
+    container_options,
     dry_run_option,
     json_option,
     output_option,
@@ -25,6 +26,7 @@ from kernel_builder.cli.options import (
 from kernel_builder.cli.plan import write_plan
 from kernel_builder.cli.progress import format_seconds, show_progress
 from kernel_builder.cli.serialize import as_json
+from kernel_builder.container import Container, ContainerChoice, open_container
 from kernel_builder.environment import TorchChoice
 from kernel_builder.errors import AuditError
 from kernel_builder.pipeline import BuildResult, Outcome, PlannedProject, build_project, plan_project
@@ -49,6 +51,7 @@ _SLOWEST = 10
 )
 @torch_options
 @policy_option
+@container_options
 @click.option("--keep-failed", is_flag=True, help="Keep an artifact that failed its audit in the work directory.")
 @click.option("-L", "--print-build-logs", is_flag=True, hidden=True, help="The same as --verbose.")
 @dry_run_option
@@ -64,6 +67,7 @@ def build(  # noqa: PLR0917 - click passes by name
     jobs: int | None,
     torch: TorchChoice,
     policy: str,
+    container: ContainerChoice | None,
     *,
     keep_failed: bool,
     print_build_logs: bool,
@@ -75,7 +79,7 @@ def build(  # noqa: PLR0917 - click passes by name
     passes its audit is put into the output; what was built before and has not changed is not compiled again.
     """
     console.verbose |= print_build_logs
-    planned = plan_project(project, torch=torch)
+    planned = plan_project(project, torch=torch, container=_open_container(console, container))
     console.remind(planned.notices)
     if dry_run:
         _show_intent(console, planned, selector)
@@ -99,6 +103,15 @@ def build(  # noqa: PLR0917 - click passes by name
     result.demand_passed()
     for line in list_loading_lines(planned.spec, result.artifacts):
         console.say(line)
+
+
+def _open_container(console: Console, choice: ContainerChoice | None) -> Container | None:
+    if choice is None:
+        return None
+    with show_progress(console) as listener:
+        container = open_container(choice, listener)
+    console.say_details(f"compiling in {container.description}")
+    return container
 
 
 def _show_intent(console: Console, planned: PlannedProject, selector: Selector) -> None:

@@ -13,6 +13,7 @@ import click
 from kernel_builder.audit.policy import DEFAULT_POLICY
 from kernel_builder.backend import Backend
 from kernel_builder.cli.console import Console
+from kernel_builder.container import ContainerChoice, EngineName, ImageChoice
 from kernel_builder.environment import TorchChoice
 from kernel_builder.plan import Selector
 from kernel_builder.torch_sdk import ENVIRONMENT_VARIABLE
@@ -122,6 +123,25 @@ def selector_options(command: _F) -> _F:
         (("--variant", "variants"), str, "Only variants whose name matches, such as `torch213-*`.  [repeatable]"),
     ):
         collect = click.option(*names, multiple=True, type=kind, help=help_text)(collect)
+    return cast("_F", collect)
+
+
+def container_options(command: _F) -> _F:
+    """Add `--docker`, `--image` and `--engine`, which arrive as one `container`; each of them asks for one."""
+
+    @wraps(command)
+    def collect(*args: Any, docker: bool, image: str | None, engine: str | None, **rest: Any) -> Any:
+        choice = ContainerChoice(None if engine is None else EngineName(engine), ImageChoice(image))
+        return command(*args, container=choice if docker or image or engine else None, **rest)
+
+    engines = click.Choice([str(name) for name in EngineName])
+    collect = click.option("--engine", type=engines, help="The container engine.  [default: what is here]")(collect)
+    collect = click.option(
+        "--image", metavar="IMAGE", help="The image to compile in.  [default: one made on manylinux_2_28]"
+    )(collect)
+    collect = click.option(
+        "--docker", is_flag=True, help="Compile in a container: sources are read-only, and there is no network."
+    )(collect)
     return cast("_F", collect)
 
 

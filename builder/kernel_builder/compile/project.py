@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 
 from build import BuildBackendException, BuildException, ProjectBuilder
 
-from kernel_builder import process
 from kernel_builder.compile.configuration import (
     Equipment,
     choose_jobs,
@@ -21,8 +20,10 @@ from kernel_builder.compile.configuration import (
 from kernel_builder.compile.diagnostics import explain_failure
 from kernel_builder.compile.model import CompiledTree
 from kernel_builder.compile.ninja import list_timings, load_flags, load_steps, name_step, parse_progress
+from kernel_builder.compile.site import Site, choose_site
 from kernel_builder.compile.unpack import unpack_wheel
 from kernel_builder.compile.workspace import Workspace
+from kernel_builder.container import Container
 from kernel_builder.disk import is_full
 from kernel_builder.errors import BadInputError, BuilderError, Problem, ToolchainMissingError
 from kernel_builder.plan import BuildPlan, ToolchainKey, TorchSdkKey, VariantPlan
@@ -52,6 +53,7 @@ def compile_project(
     defines: Mapping[str, str] | None = None,
     jobs: int | None = None,
     unnamed: Iterable[PurePosixPath] = (),
+    container: Container | None = None,
 ) -> CompiledTree:
     """Build the generated project of one toolchain, and unpack what it installs.
 
@@ -59,7 +61,8 @@ def compile_project(
     compiled against. toolkit: the compiler of device code, for backends that have one. defines: further entries of
     CMake's cache, such as where header libraries lie. What was compiled before and has not changed is not compiled
     again. jobs: compilers at once, by default as many as cores and free memory allow. unnamed: sources that do without
-    the unique id, see `BuildInputs.list_unnamed`.
+    the unique id, see `BuildInputs.list_unnamed`. container: where the compilers run, if not on this
+    machine; `toolchain` is what is there.
     Raises `ToolchainMissingError` when a tool is missing, `CompileError` with the first diagnostics when the build
     fails.
     """
@@ -67,13 +70,14 @@ def compile_project(
     is_compiled = not isinstance(plan.spec.framework, TorchNoarchFramework)
     variants = plan.list_variants(key)
     variables = {name: sdks.get(sdk) for name, sdk in list_sdk_variables(variants).items()}
-    _check_tools(plan.spec.framework, toolchain, variables)
     _check_places(plan.spec.root.resolve(), workspace.root)
     log = workspace.log_file(key)
     build_dir = workspace.build_dir(key)
     known = {name: str(sdk.root) for name, sdk in variables.items() if sdk is not None}
     equipment = Equipment(toolchain, toolkit, known | dict(defines or {}))
-    drop_other_builds(build_dir, plan, equipment)
+    site = choose_site(container, equipment, plan.spec.root, workspace.root)
+    _check_tools(plan.spec.framework, toolchain, variables, site)
+    drop_other_builds(build_dir, plan, equipment, site.identity)
     settings = make_settings(plan, equipment, build_dir, unnamed)
     at_once = choose_jobs(jobs)
     heavy = at_once if jobs is not None else count_heavy_jobs(at_once, probe_free_memory())
@@ -88,7 +92,7 @@ def compile_project(
 
     with step(listener, name):
         env = make_environment(equipment, at_once)
-        runner = _Runner(env, log, workspace.lock, tell)
+        runner = _Runner(site, env, log, workspace.lock, tell)
         wheel = _build_wheel(plan, key, workspace, runner, settings)
     _drop_old_libraries(build_dir, variants)
     tree = workspace.tree_dir(key)
@@ -109,8 +113,11 @@ class _HookFailedError(Exception):
 class _Runner:
     """Runs the build backend's hooks for `ProjectBuilder`: logs every line and turns ninja's into events."""
 
-    def __init__(self, env: Mapping[str, str], log: Path, lock: int, tell: Callable[[int, int, str], None]) -> None:
+    def __init__(
+        self, site: Site, env: Mapping[str, str], log: Path, lock: int, tell: Callable[[int, int, str], None]
+    ) -> None:
         self.lines: list[str] = []
+        self._site = site
         self._env = env
         self._log = log
         self._lock = lock
@@ -128,7 +135,7 @@ class _Runner:
                 if progress is not None:
                     self._tell(*progress)
 
-            completed = process.run(
+            completed = self._site.launch(
                 cmd,
                 cwd=None if cwd is None else Path(cwd),
                 env={**self._env, **(extra_environ or {})},
@@ -161,7 +168,9 @@ def _build_wheel(
         ) from error
 
 
-def _check_tools(framework: Framework, toolchain: Toolchain, variables: Mapping[str, TorchSdk | None]) -> None:
+def _check_tools(
+    framework: Framework, toolchain: Toolchain, variables: Mapping[str, TorchSdk | None], site: Site
+) -> None:
     problems = []
     wanted: list[tuple[str, object, str]] = [
         ("CMake", toolchain.cmake, "pip install 'cmake>=3.29'"),
@@ -176,7 +185,7 @@ def _check_tools(framework: Framework, toolchain: Toolchain, variables: Mapping[
         wanted.append(("tvm-ffi", toolchain.tvm_ffi, "pip install apache-tvm-ffi"))
     for name, found, remedy in wanted:
         if found is None:
-            problems.append(Problem(f"{name} is not on this machine", hint=f"`{remedy}` brings it"))
+            problems.append(Problem(f"{name} is not {site.where}", hint=f"`{remedy}` brings it"))
     if problems:
         raise ToolchainMissingError(problems)
 
