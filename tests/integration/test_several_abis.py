@@ -1,0 +1,140 @@
+"""Several torch releases in one project: what knows no torch is compiled once, and each binding for its own torch."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+import pytest
+import torch
+
+from kernel_builder.backend import Backend
+from kernel_builder.host import probe_host
+from kernel_builder.plan import BuildPlan, plan_build
+from kernel_builder.render import render_project
+from kernel_builder.render.project import list_sdk_variables
+from kernel_builder.spec.model import BuildSpec, Component, General, TorchFramework
+from kernel_builder.toolchain import probe_pip_tool
+from tests.unit.plan.projects import make_environment, make_torch
+
+P = PurePosixPath
+LIBRARIES = Path(torch.__file__).parent / "lib"
+
+BINDING = """
+#include "registration.h"
+#include <torch/headeronly/version.h>
+int add(int, int);
+int twice(int);
+#define TEXT(x) #x
+#define TELL(major, minor, standard) "torch " TEXT(major) "." TEXT(minor) ", C++ " TEXT(standard) ";"
+__attribute__((used)) static const char told[] = TELL(TORCH_VERSION_MAJOR, TORCH_VERSION_MINOR, __cplusplus);
+__attribute__((used)) static int sum() { return add(twice(1), 1); }
+REGISTER_EXTENSION(TORCH_EXTENSION_NAME)
+"""
+KERNEL = """
+#if __has_include(<torch/headeronly/version.h>)
+#error "a component without torch sees the headers of one"
+#endif
+int {name}(int first{more}) {{ return first + {what}; }}
+"""
+
+
+def write_sdk(place: Path, release: str) -> Path:
+    """A torch as far as a binding without ATen needs it: a version, and the real libraries to link."""
+    header = place / "include" / "torch" / "headeronly" / "version.h"
+    header.parent.mkdir(parents=True)
+    major, minor = release.split(".")
+    header.write_text(f"#define TORCH_VERSION_MAJOR {major}\n#define TORCH_VERSION_MINOR {minor}\n", encoding="utf-8")
+    (place / "lib").symlink_to(LIBRARIES)
+    return place
+
+
+class Build:
+    """One generated project, compiled by the real tools, that counts what its compiler is started for."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.spec = BuildSpec(
+            root=root / "project",
+            edition=5,
+            general=General("sums", 1, "Apache-2.0", (Backend.CPU,)),
+            framework=TorchFramework(src=(P("binding.cpp"),)),
+            components=(
+                Component("adding", Backend.CPU, (), (P("add.cpp"),)),
+                Component("doubling", Backend.CPU, (), (P("twice.cpp"),)),
+            ),
+        )
+        self.spec.root.mkdir()
+        (self.spec.root / "sums").mkdir()
+        for name, text in {
+            "binding.cpp": BINDING,
+            "add.cpp": KERNEL.format(name="add", more=", int second", what="second"),
+            "twice.cpp": KERNEL.format(name="twice", more="", what="first"),
+            "torch-ext/sums/__init__.py": "",
+        }.items():
+            (self.spec.root / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.spec.root / name).write_text(text, encoding="utf-8")
+        self.log = root / "compiled.log"
+        self.launcher = root / "launcher"
+        self.launcher.write_text(f'#!/bin/sh\necho "$@" >> "{self.log}"\nexec "$@"\n', encoding="utf-8")
+        self.launcher.chmod(0o755)
+
+    def run(self, releases: Iterable[str]) -> tuple[BuildPlan, Counter[str]]:
+        """Build for these releases; gives the plan, and how often each source was compiled this time."""
+        torches = [make_torch(release) for release in releases]
+        plan = plan_build(self.spec, make_environment(*torches, host=probe_host()), "0" * 64)
+        (toolchain,) = plan.toolchains
+        render_project(plan, toolchain).write_to(self.root / "made")
+        cmake, ninja = probe_pip_tool("cmake"), probe_pip_tool("ninja")
+        assert cmake is not None
+        assert ninja is not None
+        defines = {
+            "KERNEL_PROJECT_DIR": self.spec.root,
+            "KERNEL_HEAVY_JOBS": 1,
+            "CMAKE_MAKE_PROGRAM": ninja.argv[0],
+            "CMAKE_CXX_COMPILER_LAUNCHER": self.launcher,
+            "CMAKE_C_COMPILER_LAUNCHER": "",
+            "Python_EXECUTABLE": sys.executable,
+        }
+        for name, key in list_sdk_variables(plan.variants).items():
+            sdk = self.root / f"torch-{key.release}"
+            defines[name] = sdk if sdk.exists() else write_sdk(sdk, str(key.release))
+        words = [f"-D{name}={value}" for name, value in defines.items()]
+        self.log.write_text("", encoding="utf-8")
+        subprocess.run(
+            [*cmake.argv, "-G", "Ninja", "-S", self.root / "made", "-B", self.root / "build", *words], check=True
+        )
+        subprocess.run([*cmake.argv, "--build", self.root / "build", "-j2"], check=True)
+        lines = self.log.read_text(encoding="utf-8").splitlines()
+        own = [line.split(" -c ")[-1] for line in lines if f" -c {self.spec.root}/" in line]
+        return plan, Counter(Path(source).name for source in own)
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Build:
+    return Build(tmp_path)
+
+
+@pytest.mark.compile
+def test_n_abis_of_m_sources_cost_n_bindings_and_m_kernels(build: Build) -> None:
+    plan, counted = build.run(["2.11", "2.12", "2.13"])
+    assert counted == {"binding.cpp": 3, "add.cpp": 1, "twice.cpp": 1}
+
+    # Each library is of the headers and the C++ standard of its own torch.
+    libraries = [build.root / "build" / f"{variant.unique_id}.abi3.so" for variant in plan.variants]
+    told = [re.findall(rb"torch 2[.]\d+, C[+][+] \d+L;", library.read_bytes()) for library in libraries]
+    assert told == [[b"torch 2.11, C++ 201703L;"], [b"torch 2.12, C++ 202002L;"], [b"torch 2.13, C++ 202002L;"]]
+
+    # What needs much memory waits for its turn.
+    ninja = (build.root / "build" / "build.ninja").read_text(encoding="utf-8")
+    rules = (build.root / "build" / "CMakeFiles" / "rules.ninja").read_text(encoding="utf-8")
+    assert "pool heavy\n  depth = 1\n" in ninja + rules
+    assert ninja.count("pool = heavy") == 3
+
+    # One more ABI costs its binding and nothing else, and none costs nothing.
+    assert build.run(["2.11", "2.12", "2.13", "2.15"])[1] == {"binding.cpp": 1}
+    assert build.run(["2.11", "2.12", "2.13", "2.15"])[1] == {}
