@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,15 +20,15 @@ from kernel_builder.compile import CompiledTree, Workspace, compile_project, ope
 from kernel_builder.compile.workspace import work_dir_of
 from kernel_builder.container import Container
 from kernel_builder.disk import check_directory, explain_disk
-from kernel_builder.environment import TorchChoice, probe_surroundings
+from kernel_builder.environment import TorchChoice, obtain_sdk, probe_surroundings
 from kernel_builder.errors import AuditError, BadInputError, Location, Problem, ToolchainMissingError
+from kernel_builder.includes import declare_torch
 from kernel_builder.inputs import BuildInputs, list_package_files, probe_inputs
 from kernel_builder.plan import (
     BuildPlan,
     Exclusion,
     Selector,
     ToolchainKey,
-    TorchSdkKey,
     assume_environment,
     plan_build,
 )
@@ -36,7 +36,6 @@ from kernel_builder.plan.matrix import load_matrix
 from kernel_builder.progress import Listener, ignore_progress, step
 from kernel_builder.render.fileset import FileSet
 from kernel_builder.render.project import list_sdk_variables, render_project
-from kernel_builder.sdk import obtain_torch_sdk
 from kernel_builder.spec.model import BuildSpec
 from kernel_builder.spec.reader import load_spec
 from kernel_builder.toolchain import Toolchain
@@ -122,13 +121,22 @@ def plan_project(
     here, see `assume_environment`. container: where it will be compiled, by default on this machine itself.
     """
     loaded = load_spec(project)
+    spec, torch_users = declare_torch(loaded.spec)
     tools = None if container is None else container.inside.tools
-    here = probe_surroundings(torch, backends=loaded.spec.general.backends, tools=tools)
+    here = probe_surroundings(torch, backends=spec.general.backends, tools=tools)
     matrix = load_matrix(None if torch is None else torch.matrix_file)
     environment = assume_environment(here.environment, assumptions, matrix)
-    inputs = probe_inputs(loaded.spec)
-    plan = plan_build(loaded.spec, environment, inputs.digest)
-    return PlannedProject(plan, inputs, here.toolchain, here.installed, loaded.notices, container)
+    inputs = probe_inputs(spec)
+    plan = plan_build(spec, environment, inputs.digest)
+    notices = (*loaded.notices, *_tell_torch_users(plan, torch_users))
+    return PlannedProject(plan, inputs, here.toolchain, here.installed, notices, container)
+
+
+def _tell_torch_users(plan: BuildPlan, found: Mapping[str, str]) -> Iterator[str]:
+    """What an author should know who builds for several ABIs."""
+    if len({variant.sdk.release for variant in plan.variants if variant.sdk is not None}) > 1:
+        for name, told in sorted(found.items()):
+            yield f"`kernel.{name}` is compiled for each torch, since {told}; say so in its `depends`"
 
 
 def generate_project(planned: PlannedProject, selector: Selector | None = None) -> dict[ToolchainKey, FileSet]:
@@ -145,7 +153,8 @@ def list_defines(planned: PlannedProject, toolchain: ToolchainKey) -> dict[str, 
     defines = {"KERNEL_PROJECT_DIR": str(planned.spec.root.absolute())}
     for name, key in list_sdk_variables(planned.plan.list_variants(toolchain)).items():
         with suppress(ToolchainMissingError):
-            defines[name] = str(_obtain_sdk(planned, key, offline=True).root)
+            sdk = obtain_sdk(key, planned.plan.environment, planned.installed, offline=True)
+            defines[name] = str(sdk.root)
     return defines
 
 
@@ -177,16 +186,18 @@ def build_project(
         explain_disk("the work directory or the output", "choose another place with `--work-dir` and `--output`"),
         open_workspace(work_dir_of(planned.spec.root, work_dir), listener) as workspace,
     ):
-        sdks = obtain_sdks(planned, plan, listener)
+        wanted = sorted({variant.sdk for variant in plan.variants if variant.sdk is not None}, key=str)
+        sdks = {key: obtain_sdk(key, plan.environment, planned.installed, listener) for key in wanted}
         for key in plan.toolchains:
+            toolkit = None if key.toolkit is None else obtain_toolkit(key, listener)
             trees[key] = compile_project(
                 render_project(plan, key),
                 plan,
                 key,
                 toolchain=planned.toolchain,
                 sdks=sdks,
-                toolkit=None if key.toolkit is None else obtain_toolkit(key, listener),
-                defines=obtain_libraries(plan.list_variants(key), listener),
+                toolkit=toolkit,
+                defines=obtain_libraries(planned.spec, key, plan.list_variants(key), toolkit, listener),
                 workspace=workspace,
                 listener=listener,
                 jobs=jobs,
@@ -218,33 +229,6 @@ def build_project(
                     report = audit_artifact(artifact, policy=policy)
                 outcomes.append(_settle(artifact, report, planned, output, workspace, keep_failed=keep_failed))
     return BuildResult(tuple(outcomes), trees, plan.excluded, _find_stale(output, planned))
-
-
-def obtain_sdks(
-    planned: PlannedProject, plan: BuildPlan, listener: Listener = ignore_progress
-) -> dict[TorchSdkKey, TorchSdk]:
-    """Headers and libraries of every torch that the plan compiles against: installed, cached, or fetched now.
-
-    Raises `ToolchainMissingError` or `FetchError` for one that cannot be had.
-    """
-    wanted = {variant.sdk for variant in plan.variants if variant.sdk is not None}
-    return {key: _obtain_sdk(planned, key, listener) for key in sorted(wanted, key=str)}
-
-
-def _obtain_sdk(
-    planned: PlannedProject, key: TorchSdkKey, listener: Listener = ignore_progress, *, offline: bool = False
-) -> TorchSdk:
-    release = next((torch for torch in planned.plan.environment.torches if torch.release == key.release), None)
-    return obtain_torch_sdk(
-        key.release,
-        host=key.host,
-        backend=key.backend,
-        toolkit=key.toolkit,
-        cxx11=None if release is None else release.cxx11,
-        installed=next((sdk for sdk in planned.installed if sdk.release == key.release), None),
-        offline=offline,
-        listener=listener,
-    )
 
 
 def _settle(

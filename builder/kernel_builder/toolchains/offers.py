@@ -49,6 +49,17 @@ def list_offers(host: HostPlatform, backends: Iterable[Backend]) -> tuple[Toolch
     return tuple(found)
 
 
+def offer_toolkit(key: ToolchainKey, host: HostPlatform) -> ToolchainOffer | None:
+    """A toolkit of a version that is asked for, as wheels bring it; None when none do."""
+    release = find_release("cuda", key.toolkit) if key.backend is Backend.CUDA and key.toolkit is not None else None
+    if release is None or host.os != "linux" or host.machine not in _WHEEL_MACHINES:
+        return None
+    is_here = find_fetched(release) is not None
+    if not is_here and is_offline():
+        return None
+    return ToolchainOffer(key, f"nvcc {release.wheels[0].version} from wheels", fetched=not is_here)
+
+
 def obtain_toolkit(key: ToolchainKey, listener: Listener = ignore_progress) -> Toolkit:
     """Make the device compiler of a key ready, fetching or assembling it when needed.
 

@@ -6,6 +6,9 @@ set(KERNEL_TORCH_DEVICE_LIBRARIES torch_cuda c10_cuda)
 set(CMAKE_CUDA_ARCHITECTURES OFF) # each component has its own
 # torch brings the runtime as a shared library; a copy of it in every kernel would need a newer glibc, too.
 set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
+# Headers of CUDA's own libraries, where they are not the toolkit's. The libraries are not linked: torch needs them, and
+# what torch needs is in reach of every extension that names torch.
+set(KERNEL_CUDA_LIBRARY_INCLUDE "" CACHE STRING "Directories with the headers of cuBLAS and others")
 set(KERNEL_NVCC_THREADS "" CACHE STRING "Capabilities that one nvcc compiles at the same time")
 
 function(kernel_check_toolkit planned)
@@ -24,7 +27,7 @@ endfunction()
 
 function(kernel_compile_for_device name archs flags)
   find_package(CUDAToolkit REQUIRED)
-  target_include_directories("${name}" SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+  target_include_directories("${name}" SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS} ${KERNEL_CUDA_LIBRARY_INCLUDE})
   set(options --expt-relaxed-constexpr -DENABLE_FP8)
   if(KERNEL_NVCC_THREADS)
     list(APPEND options "--threads=${KERNEL_NVCC_THREADS}")
