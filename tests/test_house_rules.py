@@ -48,7 +48,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"version", "backend", "host", "variant", "disk", "progress", "python_depends", "resources", "remedy"}),
     frozenset({"process", "lock", "serve"}),
     frozenset({"spec"}),
-    frozenset({"plan", "inputs", "torch_sdk"}),
+    frozenset({"plan", "includes", "inputs", "torch_sdk"}),
     frozenset({"tvm_ffi_sdk", "sdk"}),
     frozenset({"toolchains"}),
     frozenset({"toolchain"}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,11 +17,14 @@ from kernel_builder.plan import (
     ToolchainOffer,
     TorchBuild,
     TorchRelease,
+    TorchSdkKey,
 )
 from kernel_builder.plan.matrix import Matrix, load_matrix
+from kernel_builder.progress import Listener, ignore_progress
 from kernel_builder.remedy import install_command
+from kernel_builder.sdk import obtain_torch_sdk
 from kernel_builder.toolchain import HostTools, Toolchain, probe_toolchain
-from kernel_builder.toolchains import list_offers
+from kernel_builder.toolchains import list_offers, offer_toolkit
 from kernel_builder.torch_sdk import TorchSdk, probe_torch
 from kernel_builder.version import MinorVersion
 
@@ -67,9 +70,12 @@ def probe_surroundings(
     found = tuple(probe_torch(path) for path in choice.installed) if choice.installed else (probe_torch(None),)
     installed = tuple(sdk for sdk in found if sdk is not None)
     offers, lacks = _list_toolchains(toolchain, host, backends)
+    torches = choose_torches(choice, installed, host, matrix)
+    if choice.whole:
+        offers = (*offers, *_offer_more(offers, torches, host, backends))
     environment = BuildEnvironment(
         host=host,
-        torches=choose_torches(choice, installed, host, matrix),
+        torches=torches,
         offers=offers,
         lacks=lacks,
         tvm_ffi=None if toolchain.tvm_ffi is None else toolchain.tvm_ffi.release,
@@ -111,6 +117,48 @@ def describe_installed(sdk: TorchSdk, host: HostPlatform, matrix: Matrix) -> Tor
         builds.add(TorchBuild(Backend.METAL, None, host))
     known = matrix.describe(sdk.release)
     return replace(known, cxx11=sdk.cxx11 is not False, builds=frozenset(builds) | (known.builds or frozenset()))
+
+
+def obtain_sdk(
+    key: TorchSdkKey,
+    environment: BuildEnvironment,
+    installed: Iterable[TorchSdk],
+    listener: Listener = ignore_progress,
+    *,
+    offline: bool = False,
+) -> TorchSdk:
+    """Headers and libraries of a torch that a variant is compiled against: installed, cached, or fetched now.
+
+    Raises `ToolchainMissingError` or `FetchError` when it cannot be had. offline: nothing is fetched.
+    """
+    release = next((torch for torch in environment.torches if torch.release == key.release), None)
+    return obtain_torch_sdk(
+        key.release,
+        host=key.host,
+        backend=key.backend,
+        toolkit=key.toolkit,
+        cxx11=None if release is None else release.cxx11,
+        installed=next((sdk for sdk in installed if sdk.release == key.release), None),
+        offline=offline,
+        listener=listener,
+    )
+
+
+def _offer_more(
+    offers: Iterable[ToolchainOffer], torches: Iterable[TorchRelease], host: HostPlatform, backends: Iterable[Backend]
+) -> Iterator[ToolchainOffer]:
+    """The toolkits that the releases are published for and that a build would fetch, beside those that are offered."""
+    known = {(offer.key.backend, offer.key.toolkit) for offer in offers}
+    wanted = {
+        (build.backend, build.toolkit)
+        for torch in torches
+        for build in torch.builds or ()
+        if build.host == host and build.backend in backends and build.toolkit is not None
+    }
+    for backend, toolkit in sorted(wanted - known, key=str):
+        offer = offer_toolkit(ToolchainKey(backend, toolkit), host)
+        if offer is not None:
+            yield offer
 
 
 def _list_toolchains(

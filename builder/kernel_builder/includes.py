@@ -1,0 +1,72 @@
+"""Which components include torch's headers although their `depends` does not say so.
+
+Existing projects do, since with one ABI it makes no difference. With several, what knows torch must be compiled for
+each, so the includes are followed through the project's own files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from kernel_builder.spec.model import BuildSpec, Component, Dependency
+
+_INCLUDE = re.compile(r'^[ \t]*#[ \t]*(?:include|import)[ \t]*[<"]([^>"\n]+)[>"]', re.MULTILINE)
+_FRAMEWORK = re.compile(r"(?:torch|ATen|c10|caffe2)/|registration\.h$")
+_LARGEST = 1 << 22
+
+
+def declare_torch(spec: BuildSpec) -> tuple[BuildSpec, dict[str, str]]:
+    """The declaration with `torch` in the `depends` of every component that includes its headers.
+
+    Second, what was found: the name of each such component -> the file with the include and the header, in words. What
+    a macro or a file outside the project includes is not seen.
+    """
+    found = {
+        component.name: told
+        for component in spec.components
+        if not component.needs_torch and (told := _find_torch(spec.root.resolve(), component)) is not None
+    }
+    if not found:
+        return spec, found
+    components = tuple(
+        replace(component, depends=(*component.depends, Dependency.TORCH)) if component.name in found else component
+        for component in spec.components
+    )
+    return replace(spec, components=components), found
+
+
+def _find_torch(root: Path, component: Component) -> str | None:
+    directories = [root / directory for directory in component.include] + [root / "csrc", root]
+    waiting = [(root / source).resolve() for source in component.src]
+    seen = set(waiting)
+    while waiting:
+        path = waiting.pop()
+        for name in _list_includes(path):
+            inside = _resolve(name, path.parent, directories, root)
+            if inside is not None:
+                if inside not in seen:
+                    seen.add(inside)
+                    waiting.append(inside)
+            elif _FRAMEWORK.match(name):
+                return f"`{path.relative_to(root).as_posix()}` includes `{name}`"
+    return None
+
+
+def _list_includes(path: Path) -> Iterator[str]:
+    try:
+        if path.stat().st_size <= _LARGEST:
+            yield from _INCLUDE.findall(path.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return
+
+
+def _resolve(name: str, beside: Path, directories: list[Path], root: Path) -> Path | None:
+    """The project's own file behind an include; None for any other."""
+    for directory in (beside, *directories):
+        path = (directory / name).resolve()
+        if path.is_relative_to(root) and path.is_file():
+            return path
+    return None

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from kernel_builder.backend import Backend
+from kernel_builder.includes import declare_torch
+from kernel_builder.spec.model import BuildSpec, Component, Dependency
+from tests.unit.plan.projects import make_spec
+
+
+def make(root: Path, files: dict[str, str], *include: str) -> BuildSpec:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
+    part = Component(
+        "part", Backend.CPU, (), (PurePosixPath("src/part.cpp"),), include=tuple(map(PurePosixPath, include))
+    )
+    return replace(make_spec(Backend.CPU, components=(part,)), root=root)
+
+
+@pytest.mark.parametrize(
+    ("files", "include", "told"),
+    [
+        ({"src/part.cpp": "#include <torch/library.h>\n"}, (), "`src/part.cpp` includes `torch/library.h`"),
+        ({"src/part.cpp": '  #  include "ATen/ATen.h"'}, (), "`src/part.cpp` includes `ATen/ATen.h`"),
+        ({"src/part.cpp": '#include "registration.h"'}, (), "`src/part.cpp` includes `registration.h`"),
+        (
+            {"src/part.cpp": '#include "../lib/a.h"', "lib/a.h": "#include <b.h>", "inc/b.h": "#include <c10/x.h>"},
+            ("inc",),
+            "`inc/b.h` includes `c10/x.h`",
+        ),
+    ],
+)
+def test_an_include_of_torch_counts_as_a_dependency(
+    tmp_path: Path, files: dict[str, str], include: tuple[str, ...], told: str
+) -> None:
+    spec, found = declare_torch(make(tmp_path, files, *include))
+    assert found == {"part": told}
+    assert spec.components[0].depends == (Dependency.TORCH,)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"src/part.cpp": "#include <vector>\n// #include <torch/library.h>\n"},
+        {"src/part.cpp": '#include "a.h"', "src/a.h": '#include "a.h"\n#include "part.cpp"\n'},
+        {"src/part.cpp": "#include <torch/own.h>", "csrc/torch/own.h": ""},
+        {"src/part.cpp": '#include "/etc/hosts"\n#include "../../outside.h"\n#include "src"\n'},
+        {},
+    ],
+)
+def test_what_does_without_torch_stays_as_it_is(tmp_path: Path, files: dict[str, str]) -> None:
+    spec = make(tmp_path, files)
+    assert declare_torch(spec) == (spec, {})
