@@ -8,6 +8,7 @@ from kernel_builder.backend import Backend
 from kernel_builder.plan.archs import default_archs, intersect_cuda, intersect_rocm, sort_archs
 from kernel_builder.plan.model import Exclusion, ToolchainOffer
 from kernel_builder.plan.sharing import share_sources
+from kernel_builder.plan.units import has_device_code
 from kernel_builder.spec.model import BuildSpec, Component, TorchNoarchFramework
 from kernel_builder.version import MinorVersion
 
@@ -51,11 +52,14 @@ def choose_components(spec: BuildSpec, backend: Backend, offer: ToolchainOffer) 
             listed = ", ".join(f"`{arch}`" for arch in asked)
             reason = f"`kernel.{component.name}` asks for {listed}, and {backend} {toolkit} is built for none of these"
             return ComponentChoice(refusal=reason)
-        archs.update(decided)
+        if has_device_code(component.src):
+            archs.update(decided)
         chosen.append(_settle(component, decided, toolkit))
     # Sources of the binding are compiled for all archs of the variant, or for the default ones if they are alone.
     binding = () if isinstance(spec.framework, TorchNoarchFramework) else spec.framework.src
-    return ComponentChoice(share_sources(chosen, binding), sort_archs(archs or available), tuple(excluded))
+    if not archs and has_device_code(binding):
+        archs.update(available)
+    return ComponentChoice(share_sources(chosen, binding), sort_archs(archs), tuple(excluded))
 
 
 def _decide_archs(backend: Backend, asked: tuple[str, ...], available: tuple[str, ...]) -> tuple[str, ...]:

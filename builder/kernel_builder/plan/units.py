@@ -63,6 +63,11 @@ def language_of(source: PurePosixPath) -> str | None:
     return _LANGUAGES.get(source.suffix)
 
 
+def has_device_code(sources: Iterable[PurePosixPath]) -> bool:
+    """Whether something of these is compiled for a device: C++ that only calls a device's libraries has no archs."""
+    return any(language_of(source) in {"CUDA", "HIP"} for source in sources)
+
+
 def is_shared(component: Component, variants: tuple[VariantPlan, ...]) -> bool:
     """Whether one compilation of a component serves all variants of a toolchain.
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 from typing import Any
 
 from kernel_builder.plan import VariantPlan
-from kernel_builder.plan.units import is_heavy, is_shared, language_of
+from kernel_builder.plan.units import has_device_code, is_heavy, is_shared
 from kernel_builder.spec.model import (
     BuildSpec,
     Component,
@@ -80,14 +79,10 @@ def _list_bindings(spec: BuildSpec, variants: tuple[VariantPlan, ...]) -> Iterat
             "sources": framework.src,
             "include": framework.include,
             "flags": _flag_values(framework),
-            "archs": variant.archs if _has_device_code(framework.src) else (),
+            "archs": variant.archs if has_device_code(framework.src) else (),
             "libraries": (),
             "is_heavy": is_heavy(variant, None, framework.src),
         }
-
-
-def _has_device_code(sources: tuple[PurePosixPath, ...]) -> bool:
-    return any(language_of(source) in {"CUDA", "HIP"} for source in sources)
 
 
 def _binding_name(variant: VariantPlan) -> str:
@@ -103,7 +98,7 @@ def _component_values(variant: VariantPlan, component: Component, target: str, i
         "sources": component.src,
         "include": component.include,
         "flags": _flag_values(component),
-        "archs": (component.cuda_capabilities or component.rocm_archs) if _has_device_code(component.src) else (),
+        "archs": (component.cuda_capabilities or component.rocm_archs) if has_device_code(component.src) else (),
         "libraries": tuple(_LIBRARIES[item][0] for item in sorted(component.depends) if item in _LIBRARIES),
         "is_heavy": is_heavy(variant, component, component.src),
     }

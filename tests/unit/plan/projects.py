@@ -47,7 +47,7 @@ def make_environment(
 
 
 def make_component(name: str, backend: Backend, **values: object) -> Component:
-    source = PurePosixPath(name, "source.cpp")
+    source = PurePosixPath(name, "source.cu" if backend in {Backend.CUDA, Backend.ROCM} else "source.cpp")
     return Component(name=name, backend=backend, depends=(), src=(source,), **values)  # type: ignore[arg-type]  # tests
 
 

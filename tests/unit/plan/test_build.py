@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import PurePosixPath
+
 import pytest
 
 from kernel_builder.backend import Backend
@@ -169,6 +172,16 @@ def test_components_carry_the_decided_archs() -> None:
     variant = plan_build(make_spec(Backend.CUDA, components=(ptx, chosen)), CUDA, DIGEST).variants[0]
     assert [component.cuda_capabilities for component in variant.components] == [("8.0", "9.0a"), ("8.0+PTX",)]
     assert variant.archs == ("8.0+PTX", "9.0a")
+
+
+def test_what_only_calls_a_device_has_no_archs() -> None:
+    host_code = replace(make_component("calls", Backend.CUDA), src=(PurePosixPath("calls.cpp"),))
+    device_code = make_component("runs", Backend.CUDA, cuda_capabilities=("9.0",))
+    alone, together = (
+        plan_build(make_spec(Backend.CUDA, components=components), CUDA, DIGEST).variants[0].archs
+        for components in ((host_code,), (host_code, device_code))
+    )
+    assert (alone, together) == ((), ("9.0",))
 
 
 def test_a_flag_of_newer_toolkits_is_kept_from_older_ones() -> None:
