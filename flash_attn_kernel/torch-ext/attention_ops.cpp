@@ -22,12 +22,6 @@ void fill_zero(const Tensor& tensor) {
   std::memset(tensor.data_ptr(), 0, static_cast<size_t>(byte_size(tensor)));
 }
 
-std::vector<int64_t> lse_shape(const AttentionCall& call, const Tensor& q) {
-  const int64_t heads = call.problem.heads;
-  if (call.packed_q) return {heads, q.size(0)};
-  return {call.batch, heads, q.size(1)};
-}
-
 // The element of an LSE-shaped fp32 tensor that belongs to head 0, query 0 of a sequence.
 float* lse_address(const Tensor& lse, const SequencePlace& place) {
   const int64_t batch_stride = lse.dim() == 3 ? lse.stride(0) : 0;
@@ -72,25 +66,6 @@ Tensor empty_gradient(const Tensor& like, bool every_row_written) {
   const Tensor gradient = empty_tensor(sizes, like.scalar_type());
   if (!every_row_written) fill_zero(gradient);
   return gradient;
-}
-
-void require_like(const char* name, const Tensor& tensor, const Tensor& q, int64_t value_dim) {
-  require_cpu(name, tensor);
-  require_dtype(name, tensor, q.scalar_type());
-  require_dim(name, tensor, q.dim(), "of `out`");
-  for (int64_t axis = 0; axis < q.dim() - 1; ++axis)
-    require_size(name, tensor, axis, q.size(axis), "the size of `q`,");
-  require_size(name, tensor, q.dim() - 1, value_dim, "the head_dim of `v`,");
-  require_dense_rows(name, tensor);
-}
-
-void require_lse(const char* name, const Tensor& tensor, const std::vector<int64_t>& shape) {
-  require_cpu(name, tensor);
-  require_dtype(name, tensor, ScalarType::Float);
-  require_dim(name, tensor, static_cast<int64_t>(shape.size()), "of the log-sum-exp");
-  for (size_t axis = 0; axis < shape.size(); ++axis) {
-    require_size(name, tensor, static_cast<int64_t>(axis), shape[axis], "the size of the log-sum-exp,");
-  }
 }
 
 }  // namespace
@@ -177,10 +152,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> flash_attn_backward(
   require_like("out", out, q, call.problem.value_dim);
   require_like("dout", dout, q, call.problem.value_dim);
   const std::vector<int64_t> shape = lse_shape(call, q);
-  require_lse("lse", lse, shape);
+  require_lse("lse", lse, q, shape);
   if (lse.numel() > 0 && !lse.is_contiguous())
     refuse("`lse` must be contiguous, as the forward pass returned it");
-  if (dlse) require_lse("dlse", *dlse, shape);
+  if (dlse) require_lse("dlse", *dlse, q, shape);
 
   const Tensor dq = empty_gradient(q, call.every_query_used);
   const Tensor dk = empty_gradient(k, call.every_key_used);

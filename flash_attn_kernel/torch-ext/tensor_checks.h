@@ -48,6 +48,14 @@ inline void require_cpu(const char* name, const Tensor& tensor) {
   if (!tensor.is_cpu()) refuse(std::string("`") + name + "` must be on the CPU, as `q` is");
 }
 
+// On the device of `q`.
+inline void require_device(const char* name, const Tensor& tensor, const Tensor& q) {
+  if (q.is_cpu()) return require_cpu(name, tensor);
+  if (tensor.is_cpu() || tensor.get_device_index() != q.get_device_index()) {
+    refuse(std::string("`") + name + "` must be on the device of `q`");
+  }
+}
+
 // The kernels step through the last dimension one element at a time.
 inline void require_dense_rows(const char* name, const Tensor& tensor) {
   const int64_t last = tensor.dim() - 1;

@@ -12,7 +12,8 @@
 // max_seqlen_k) in q's dtype: exp(score - row maximum), negative where dropout took it, 0 where nothing is
 // seen; otherwise it has the shape (0). dsinks is fp32 (heads), or (0) without sinks. softmax_d is fp32,
 // shaped like lse: rowsum(dout * out) - dlse. Every result is the same bits for any number of threads, so
-// `deterministic` has nothing to change.
+// `deterministic` has nothing to change. On a GPU there is neither fp32 nor probs, and index tensors are not
+// checked but clamped: reading them would stall the stream.
 
 #include <torch/csrc/stable/library.h>
 
@@ -42,18 +43,26 @@ STABLE_TORCH_LIBRARY_EXPAND(TORCH_EXTENSION_NAME, ops) {
       "cache_seqlens, "
       "Tensor? cache_batch_idx, Tensor? block_table, Tensor? cu_seqlens_k_new, Tensor? leftpad_k) -> ()");
   ops.def("flash_attn_combine(Tensor out_partial, Tensor lse_partial) -> (Tensor out, Tensor lse)");
+#if defined(CPU_KERNEL)
   ops.def("cpu_isa() -> str");
+#endif
 }
 
+#if defined(CUDA_KERNEL)
+STABLE_TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, CUDA, ops) {
+#else
 STABLE_TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, CPU, ops) {
+#endif
   ops.impl("flash_attn_forward", TORCH_BOX(&flash_attn_binding::flash_attn_forward));
   ops.impl("flash_attn_backward", TORCH_BOX(&flash_attn_binding::flash_attn_backward));
   ops.impl("flash_attn_append_kv", TORCH_BOX(&flash_attn_binding::flash_attn_append_kv));
   ops.impl("flash_attn_combine", TORCH_BOX(&flash_attn_binding::flash_attn_combine));
 }
 
+#if defined(CPU_KERNEL)
 STABLE_TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, CompositeExplicitAutograd, ops) {
   ops.impl("cpu_isa", TORCH_BOX(&flash_attn_binding::cpu_isa));
 }
+#endif
 
 REGISTER_EXTENSION(TORCH_EXTENSION_NAME)

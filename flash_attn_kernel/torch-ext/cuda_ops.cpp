@@ -1,0 +1,317 @@
+// The operators on CUDA tensors: describe the call, allocate, launch on torch's current stream.
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+
+#include <algorithm>
+
+#include "../cuda/attention.h"
+#include "attention_ops.h"
+#include "attention_problem.h"
+
+namespace flash_attn_binding {
+namespace {
+
+using flash_attn_cuda::BackwardCall;
+using flash_attn_cuda::ForwardCall;
+using flash_attn_cuda::LseStrides;
+using flash_attn_cuda::Placement;
+
+constexpr int64_t kCopyElements = 8;  // the kernels copy 16 bytes at a time
+
+void* current_stream(const Tensor& q) {
+  void* stream = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(q.get_device_index(), &stream));
+  return stream;
+}
+
+Tensor empty_like_device(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType dtype) {
+  return torch::stable::new_empty(like, {sizes.data(), sizes.size()}, dtype);
+}
+
+void require_half(const Tensor& q) {
+  if (q.scalar_type() == ScalarType::BFloat16 || q.scalar_type() == ScalarType::Half) return;
+  refuse(std::string("`q` must have dtype BFloat16 or Half on a GPU, got ") +
+         torch::headeronly::toString(q.scalar_type()));
+}
+
+bool is_copied_whole(const Tensor& tensor) {
+  if (reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 16 != 0) return false;
+  if (tensor.size(tensor.dim() - 1) % kCopyElements != 0) return false;
+  for (int64_t axis = 0; axis < tensor.dim() - 1; ++axis) {
+    if (tensor.size(axis) > 1 && tensor.stride(axis) % kCopyElements != 0) return false;
+  }
+  return tensor.size(tensor.dim() - 1) == 1 || tensor.stride(tensor.dim() - 1) == 1;
+}
+
+// The tensor, or a copy whose rows can be copied in pieces of 16 bytes: zeros fill the head dim up.
+Tensor aligned(const Tensor& tensor) {
+  if (tensor.numel() == 0 || is_copied_whole(tensor)) return tensor;
+  std::vector<int64_t> sizes;
+  for (int64_t axis = 0; axis < tensor.dim(); ++axis) sizes.push_back(tensor.size(axis));
+  const int64_t dim = sizes.back();
+  sizes.back() = (dim + kCopyElements - 1) / kCopyElements * kCopyElements;
+  const Tensor copy = torch::stable::new_zeros(tensor, {sizes.data(), sizes.size()});
+  Tensor place = torch::stable::narrow(const_cast<Tensor&>(copy), tensor.dim() - 1, 0, dim);
+  torch::stable::copy_(place, tensor);
+  return copy;
+}
+
+// The first `dim` elements of each row, contiguous.
+Tensor first_elements(Tensor tensor, int64_t dim) {
+  if (tensor.size(tensor.dim() - 1) == dim) return tensor;
+  return torch::stable::contiguous(torch::stable::narrow(tensor, tensor.dim() - 1, 0, dim));
+}
+
+const int32_t* index_array(const char* name, const OptionalTensor& index, const Tensor& q, int64_t size) {
+  if (!index) return nullptr;
+  require_device(name, *index, q);
+  require_dtype(name, *index, ScalarType::Int);
+  require_dim(name, *index, 1, "of one dimension");
+  require_size(name, *index, 0, size, "the length");
+  require_dense_rows(name, *index);
+  return static_cast<const int32_t*>(index->const_data_ptr());
+}
+
+Placement place(const CallShape& call, const AttentionInputs& in) {
+  Placement p{};
+  p.batch = narrow("the batch size", call.batch);
+  p.query_room = narrow("the number of queries", call.packed_q ? in.q.size(0) : in.q.size(1));
+  const int64_t keys = in.k.size(call.packed_k ? 0 : 1);
+  p.key_room = narrow("the number of keys", call.paged ? in.block_table->size(1) * keys : keys);
+  p.cache_size = narrow("the rows of the cache", in.k.size(0));
+  p.query_offsets = index_array("cu_seqlens_q", in.cu_seqlens_q, in.q, call.batch + 1);
+  p.key_offsets = index_array("cu_seqlens_k", in.cu_seqlens_k, in.q, call.batch + 1);
+  p.queries_used = index_array("seqused_q", in.seqused_q, in.q, call.batch);
+  p.keys_used = index_array("seqused_k", in.seqused_k, in.q, call.batch);
+  p.left_padding = index_array("leftpad_k", in.leftpad_k, in.q, call.batch);
+  p.cache_rows = index_array("cache_batch_idx", in.cache_batch_idx, in.q, call.batch);
+  if (call.packed_k && in.cache_batch_idx) refuse("`cache_batch_idx` must not be combined with a packed `k`");
+  if (!call.packed_k && !call.paged && !in.cache_batch_idx) {
+    require_size("k", in.k, 0, call.batch, "the batch size of `q`,");
+  }
+  if (call.paged) {
+    p.page_table = static_cast<const int32_t*>(in.block_table->const_data_ptr());
+    p.page_table_stride = in.block_table->stride(0);
+  }
+  return p;
+}
+
+LseStrides lse_strides(const CallShape& call, const Tensor& lse) {
+  const int64_t last = lse.dim() - 1;
+  return {call.packed_q ? 0 : lse.stride(0), lse.stride(last - 1)};
+}
+
+// Rows that no sequence holds are not written by any kernel.
+bool may_leave_queries(const AttentionInputs& in) { return in.cu_seqlens_q || in.seqused_q; }
+bool may_leave_keys(const AttentionInputs& in) { return in.cu_seqlens_k || in.seqused_k; }
+
+Tensor empty_gradient(const Tensor& like, bool zeroed) {
+  std::vector<int64_t> sizes;
+  for (int64_t axis = 0; axis < like.dim(); ++axis) sizes.push_back(like.size(axis));
+  Tensor gradient = empty_like_device(like, sizes, like.scalar_type());
+  if (zeroed) torch::stable::zero_(gradient);
+  return gradient;
+}
+
+}  // namespace
+
+std::tuple<Tensor, Tensor, Tensor> flash_attn_forward(
+    const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& cu_seqlens_q,
+    const OptionalTensor& cu_seqlens_k, const OptionalTensor& seqused_q, const OptionalTensor& seqused_k,
+    const OptionalTensor& leftpad_k, const OptionalTensor& block_table, const OptionalTensor& cache_batch_idx,
+    const OptionalTensor& alibi_slopes, const OptionalTensor& sinks, const OptionalTensor& attn_mask,
+    const OptionalTensor& rng_state, int64_t max_seqlen_q, int64_t max_seqlen_k, double softmax_scale,
+    bool causal, int64_t window_left, int64_t window_right, double softcap, double dropout_p,
+    bool return_probs, double empty_lse) {
+  require_half(q);
+  if (return_probs) refuse("the probabilities of attention are returned on the CPU only");
+  const torch::stable::accelerator::DeviceGuard guard(q.get_device_index());
+  const Tensor queries = aligned(q), keys = aligned(k), values = aligned(v);
+  const AttentionInputs inputs{queries,      keys,        values,       cu_seqlens_q, cu_seqlens_k,
+                               seqused_q,    seqused_k,   leftpad_k,    block_table,  cache_batch_idx,
+                               alibi_slopes, sinks,       attn_mask,    rng_state,    softmax_scale,
+                               causal,       window_left, window_right, softcap,      dropout_p};
+  const CallShape shape = describe_shape(inputs);
+  ForwardCall call{};
+  call.problem = shape.problem;
+  call.problem.empty_lse = static_cast<float>(empty_lse);
+  call.placement = place(shape, inputs);
+  std::vector<int64_t> out_shape;
+  for (int64_t axis = 0; axis < q.dim() - 1; ++axis) out_shape.push_back(q.size(axis));
+  out_shape.push_back(shape.problem.value_dim);
+  Tensor out = empty_like_device(q, out_shape, q.scalar_type());
+  Tensor lse = empty_like_device(q, lse_shape(shape, q), ScalarType::Float);
+  if (may_leave_queries(inputs)) {
+    torch::stable::zero_(out);
+    torch::stable::fill_(lse, empty_lse);
+  }
+  call.problem.out = row_strides(out);
+  call.q = queries.const_data_ptr();
+  call.k = keys.const_data_ptr();
+  call.v = values.const_data_ptr();
+  call.out = out.data_ptr();
+  call.lse = static_cast<float*>(lse.data_ptr());
+  call.lse_strides = lse_strides(shape, lse);
+  const int64_t longest_query = std::min<int64_t>(max_seqlen_q, call.placement.query_room);
+  const int64_t longest_key = std::min<int64_t>(max_seqlen_k, call.placement.key_room);
+  const flash_attn_cuda::ForwardPlan plan =
+      flash_attn_cuda::plan_forward(call.problem, call.placement, longest_query, longest_key);
+  const Tensor workspace = empty_like_device(q, {plan.workspace}, ScalarType::Float);
+  flash_attn_cuda::use_workspace(plan, static_cast<float*>(workspace.data_ptr()), &call);
+  flash_attn_cuda::attention_forward(call, longest_query, current_stream(q));
+  return {first_elements(out, v.size(v.dim() - 1)), lse, empty_like_device(q, {0}, q.scalar_type())};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> flash_attn_backward(
+    const Tensor& dout, const OptionalTensor& dlse, const Tensor& q, const Tensor& k, const Tensor& v,
+    const Tensor& out, const Tensor& lse, const OptionalTensor& cu_seqlens_q,
+    const OptionalTensor& cu_seqlens_k, const OptionalTensor& seqused_q, const OptionalTensor& seqused_k,
+    const OptionalTensor& alibi_slopes, const OptionalTensor& sinks, const OptionalTensor& attn_mask,
+    const OptionalTensor& rng_state, int64_t max_seqlen_q, int64_t max_seqlen_k, double softmax_scale,
+    bool causal, int64_t window_left, int64_t window_right, double softcap, double dropout_p,
+    bool /*deterministic: always*/) {
+  require_half(q);
+  const torch::stable::accelerator::DeviceGuard guard(q.get_device_index());
+  const Tensor queries = aligned(q), keys = aligned(k), values = aligned(v);
+  const OptionalTensor none;
+  const AttentionInputs inputs{queries,      keys,        values,       cu_seqlens_q, cu_seqlens_k,
+                               seqused_q,    seqused_k,   none,         none,         none,
+                               alibi_slopes, sinks,       attn_mask,    rng_state,    softmax_scale,
+                               causal,       window_left, window_right, softcap,      dropout_p};
+  const CallShape shape = describe_shape(inputs);
+  const int64_t value_dim = v.size(v.dim() - 1);
+  require_like("out", out, q, value_dim);
+  require_like("dout", dout, q, value_dim);
+  const std::vector<int64_t> rows = lse_shape(shape, q);
+  require_lse("lse", lse, q, rows);
+  if (lse.numel() > 0 && !lse.is_contiguous())
+    refuse("`lse` must be contiguous, as the forward pass returned it");
+  if (dlse) require_lse("dlse", *dlse, q, rows);
+  const Tensor outs = aligned(out), douts = aligned(dout);
+
+  const Tensor dq = empty_gradient(queries, may_leave_queries(inputs));
+  const Tensor dk = empty_gradient(keys, may_leave_keys(inputs));
+  const Tensor dv = empty_gradient(values, may_leave_keys(inputs));
+  const Tensor dsinks = empty_like_device(q, {sinks ? shape.problem.heads : 0}, ScalarType::Float);
+  Tensor delta = empty_like_device(q, rows, ScalarType::Float);
+  if (may_leave_queries(inputs)) torch::stable::zero_(delta);
+
+  BackwardCall call{};
+  call.problem = shape.problem;
+  call.problem.out = row_strides(outs);
+  call.placement = place(shape, inputs);
+  call.q = queries.const_data_ptr();
+  call.k = keys.const_data_ptr();
+  call.v = values.const_data_ptr();
+  call.out = outs.const_data_ptr();
+  call.dout = douts.const_data_ptr();
+  call.lse = static_cast<const float*>(lse.const_data_ptr());
+  call.delta = static_cast<float*>(delta.data_ptr());
+  call.dq = dq.data_ptr();
+  call.dk = dk.data_ptr();
+  call.dv = dv.data_ptr();
+  call.dsinks = sinks ? static_cast<float*>(dsinks.data_ptr()) : nullptr;
+  call.lse_strides = lse_strides(shape, lse);
+  if (dlse) {
+    call.dlse = static_cast<const float*>(dlse->const_data_ptr());
+    call.dlse_strides = lse_strides(shape, *dlse);
+    call.dlse_query_stride = dlse->stride(dlse->dim() - 1);
+  }
+  call.dout_strides = row_strides(douts);
+  call.dq_strides = row_strides(dq);
+  call.dk_strides = row_strides(dk);
+  call.dv_strides = row_strides(dv);
+  flash_attn_cuda::attention_backward(call, std::min<int64_t>(max_seqlen_q, call.placement.query_room),
+                                      std::min<int64_t>(max_seqlen_k, call.placement.key_room),
+                                      current_stream(q));
+  const int64_t head_dim = q.size(q.dim() - 1);
+  return {first_elements(dq, head_dim), first_elements(dk, head_dim), first_elements(dv, value_dim), dsinks,
+          delta};
+}
+
+void flash_attn_append_kv(const Tensor& k_cache, const Tensor& v_cache, const Tensor& k, const Tensor& v,
+                          const Tensor& cache_seqlens, const OptionalTensor& cache_batch_idx,
+                          const OptionalTensor& block_table, const OptionalTensor& cu_seqlens_k_new,
+                          const OptionalTensor& leftpad_k) {
+  const torch::stable::accelerator::DeviceGuard guard(k_cache.get_device_index());
+  const bool packed = cu_seqlens_k_new.has_value();
+  const int64_t batch = cache_seqlens.size(0);
+  flash_attn_cuda::AppendCall call{};
+  call.batch = narrow("the batch size", batch);
+  call.lengths = index_array("cache_seqlens", cache_seqlens, k_cache, batch);
+  call.offsets = index_array("cu_seqlens_k_new", cu_seqlens_k_new, k_cache, batch + 1);
+  call.cache_rows = index_array("cache_batch_idx", cache_batch_idx, k_cache, batch);
+  index_array("leftpad_k", leftpad_k, k_cache, batch);
+  call.cache_size = narrow("the rows of the cache", k_cache.size(0));
+  int64_t capacity = k_cache.size(1);
+  if (block_table) {
+    require_device("block_table", *block_table, k_cache);
+    require_dtype("block_table", *block_table, ScalarType::Int);
+    require_dim("block_table", *block_table, 2, "(batch, blocks)");
+    require_size("block_table", *block_table, 0, batch, "the batch size");
+    require_dense_rows("block_table", *block_table);
+    if (cache_batch_idx) refuse("`cache_batch_idx` must not be combined with `block_table`");
+    if (capacity < 1) refuse("the page size of `k_cache` must be at least 1, got 0");
+    call.page_size = narrow("the page size", capacity);
+    call.page_table = static_cast<const int32_t*>(block_table->const_data_ptr());
+    call.page_table_stride = block_table->stride(0);
+    capacity *= block_table->size(1);
+  } else if (!cache_batch_idx) {
+    require_size("k_cache", k_cache, 0, batch, "the batch size");
+  }
+  call.capacity = narrow("the keys of the cache", capacity);
+  const auto append = [&](const char* cache_name, const Tensor& cache, const char* name, const Tensor& rows) {
+    require_half(cache);
+    require_device(name, rows, k_cache);
+    require_device(cache_name, cache, k_cache);
+    require_dtype(name, rows, cache.scalar_type());
+    require_dim(cache_name, cache, 4,
+                "(batch, keys, kv_heads, head_dim) or (blocks, page_size, kv_heads, head_dim)");
+    require_dim(name, rows, packed ? 3 : 4,
+                packed ? "(tokens, kv_heads, head_dim)" : "(batch, keys, kv_heads, head_dim)");
+    for (int64_t axis = 0; axis < 3; ++axis)
+      require_size(cache_name, cache, axis, k_cache.size(axis), "the size of `k_cache`,");
+    require_size(name, rows, rows.dim() - 2, cache.size(2), "the heads of the cache,");
+    require_size(name, rows, rows.dim() - 1, cache.size(3), "the head_dim of the cache,");
+    if (!packed) require_size(name, rows, 0, batch, "the batch size");
+    require_dense_rows(cache_name, cache);
+    require_dense_rows(name, rows);
+    call.kv_heads = narrow("the number of KV heads", cache.size(2));
+    call.dim = narrow("head_dim", cache.size(3));
+    call.room = narrow("the number of new keys", rows.size(rows.dim() - 3));
+    call.from = rows.const_data_ptr();
+    call.cache = cache.data_ptr();
+    call.from_strides = row_strides(rows);
+    call.cache_strides = row_strides(cache);
+    flash_attn_cuda::append_rows(call, current_stream(cache));
+  };
+  append("k_cache", k_cache, "k", k);
+  append("v_cache", v_cache, "v", v);
+}
+
+std::tuple<Tensor, Tensor> flash_attn_combine(const Tensor& out_partial, const Tensor& lse_partial) {
+  require_dim("out_partial", out_partial, 5, "(splits, batch, queries, heads, dim)");
+  require_dim("lse_partial", lse_partial, 4, "(splits, batch, queries, heads)");
+  require_dtype("out_partial", out_partial, ScalarType::Float);
+  require_dtype("lse_partial", lse_partial, ScalarType::Float);
+  require_device("lse_partial", lse_partial, out_partial);
+  for (int64_t axis = 0; axis < 4; ++axis) {
+    require_size("lse_partial", lse_partial, axis, out_partial.size(axis), "the size of `out_partial`,");
+  }
+  const torch::stable::accelerator::DeviceGuard guard(out_partial.get_device_index());
+  const Tensor from = torch::stable::contiguous(out_partial);
+  const Tensor from_lse = torch::stable::contiguous(lse_partial);
+  const std::vector<int64_t> shape = {from.size(1), from.size(2), from.size(3)};
+  const Tensor out = empty_like_device(from, {shape[0], shape[1], shape[2], from.size(4)}, ScalarType::Float);
+  const Tensor lse = empty_like_device(from, shape, ScalarType::Float);
+  flash_attn_cuda::attention_combine(
+      {static_cast<const float*>(from.const_data_ptr()), static_cast<const float*>(from_lse.const_data_ptr()),
+       shape[0] * shape[1] * shape[2], narrow("the number of splits", from.size(0)),
+       narrow("head_dim", from.size(4)), static_cast<float*>(out.data_ptr()),
+       static_cast<float*>(lse.data_ptr())},
+      current_stream(from));
+  return {out, lse};
+}
+
+}  // namespace flash_attn_binding
