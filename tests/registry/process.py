@@ -53,7 +53,8 @@ class RegistryProcess:
             lines.append(line)
             if line.startswith("}"):
                 break
-        assert lines, self._process.communicate()[1]
+        if not lines or '"ok": true' not in "".join(lines):
+            raise AssertionError(self._process.communicate()[1])
         self.endpoint = json.loads("".join(lines))["endpoint"]
         self.port = int(self.endpoint.rpartition(":")[2])
 

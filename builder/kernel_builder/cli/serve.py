@@ -64,6 +64,14 @@ _LOGGERS = ("kernel_builder.serve", "uvicorn.error")
     show_default=True,
     help="Refuse larger files.",
 )
+@click.option(
+    "--patience",
+    type=click.FloatRange(0.1, 86400),
+    default=60.0,
+    metavar="SECONDS",
+    show_default=True,
+    help="Give up on clients that neither send nor take anything for so long.",
+)
 @click.option("--insecure", is_flag=True, help="Without tokens, let everybody who reaches a public address write.")
 @json_option
 @talk_options
@@ -79,6 +87,7 @@ def serve(
     read_token: str | None,
     trusted: Sequence[str],
     max_file: int,
+    patience: float,
     **options: Any,
 ) -> None:
     """Serve a registry: publish to it and load from it as from the Hub.
@@ -92,7 +101,7 @@ def serve(
         url=_check_url(url),
         accounts=accounts,
         trusted=frozenset(name.lower() for name in trusted) or None,
-        limits=registries.Limits(file=max_file * _MB, commit=3 * max_file * _MB),
+        limits=registries.Limits(file=max_file * _MB, commit=3 * max_file * _MB, patience=patience),
         **options,
     )
 

@@ -19,6 +19,7 @@ from kernel_builder.serve import (
     routes_commits,
     routes_files,
     routes_lfs,
+    routes_pulls,
     routes_refs,
     routes_repos,
 )
@@ -34,7 +35,15 @@ def build_app(registry: Registry) -> Starlette:
     """The application that serves a registry."""
     routes = [
         route
-        for module in (routes_accounts, routes_commits, routes_lfs, routes_refs, routes_files, routes_repos)
+        for module in (
+            routes_accounts,
+            routes_commits,
+            routes_lfs,
+            routes_pulls,
+            routes_refs,
+            routes_files,
+            routes_repos,
+        )
         for route in module.ROUTES
     ]
     app = Starlette(
@@ -123,4 +132,5 @@ def _answer_unexpected(request: Request, error: Exception) -> Response:
 
 
 def _header_text(text: str) -> str:
-    return " ".join(text.encode("ascii", "backslashreplace").decode().split())[:_MAX_HEADER]
+    plain = " ".join(text.encode("ascii", "backslashreplace").decode().split())
+    return "".join(letter if letter.isprintable() else "?" for letter in plain)[:_MAX_HEADER]

@@ -49,7 +49,7 @@ async def read_json(request: Request) -> dict[str, Any]:
     """Read a body that is one JSON object. Raises `RequestError`."""
     content = b"".join([chunk async for chunk in stream_body(request, registry_of(request).limits.json)])
     try:
-        value = json.loads(content)
+        value = json.loads(content or b"{}")
     except (ValueError, RecursionError) as error:
         raise bad_request(f"the body is not JSON: {error}") from error
     if not isinstance(value, dict):

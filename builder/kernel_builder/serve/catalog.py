@@ -10,10 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
 
-from kernel_builder.serve.faults import conflict, no_such_repository
+from kernel_builder.serve.faults import RequestError, conflict, no_such_repository
 from kernel_builder.serve.names import RepoId, RepoType
 from kernel_builder.serve.objects import GITATTRIBUTES, Entry, Tree
-from kernel_builder.serve.repository import MAIN, Repository, Settings
+from kernel_builder.serve.repository import MAIN, Repository, Settings, read_settings
 from kernel_builder.serve.storage import Storage, sync_folder
 
 _FOLDERS = ("refs/heads", "refs/tags", "refs/pr", "commits", "trees", "pulls", "received")
@@ -36,14 +36,25 @@ class Catalog:
         self._lock = Lock()
         self._finish_moves()
 
+    def has(self, repository: RepoId) -> bool:
+        """Whether the name leads to a repository, be it by another spelling or after a move."""
+        try:
+            settings = read_settings(self._folder(repository))
+        except FileNotFoundError:
+            return False
+        if settings.moved_to is None:
+            return True
+        namespace, _, name = settings.moved_to.partition("/")
+        return self.has(RepoId(repository.type, namespace, name))
+
     def find(self, repository: RepoId) -> Repository:
         """Open a repository. Raises `RequestError` without one, and `MovedError` when its name is spelled otherwise."""
         folder = self._folder(repository)
         try:
-            recorded = json.loads((folder / "settings.json").read_bytes())
+            settings = read_settings(folder)
         except FileNotFoundError:
             raise no_such_repository(repository) from None
-        name = recorded["moved_to"] or recorded["id"]
+        name = settings.moved_to or settings.id
         if name != str(repository):
             namespace, _, name = name.partition("/")
             raise MovedError(RepoId(repository.type, namespace, name))
@@ -52,11 +63,13 @@ class Catalog:
 
     def list(self, kind: RepoType) -> Iterator[Repository]:
         """All repositories of a type, in order of name."""
-        folder = self.storage.repositories / kind.plural
-        for path in sorted(folder.glob("*/*/settings.json")):
-            recorded = json.loads(path.read_bytes())
-            if recorded["moved_to"] is None:
-                namespace, _, name = recorded["id"].partition("/")
+        for folder in sorted((self.storage.repositories / kind.plural).glob("*/*")):
+            try:
+                settings = read_settings(folder)
+            except FileNotFoundError:
+                continue  # deleted meanwhile
+            if settings.moved_to is None:
+                namespace, _, name = settings.id.partition("/")
                 yield self.find(RepoId(kind, namespace, name))
 
     def create(self, repository: RepoId, *, private: bool, author: str) -> Repository:
@@ -111,19 +124,21 @@ class Catalog:
     def _finish_moves(self) -> None:
         """A process that ended within a move has renamed the folder, but not yet what is written in it."""
         for kind in RepoType:
-            for path in (self.storage.repositories / kind.plural).glob("*/*/settings.json"):
-                recorded = json.loads(path.read_bytes())
-                namespace, name = path.parent.parent.name, path.parent.name
-                if recorded["moved_to"] is None and recorded["id"].lower() != f"{namespace}/{name}":
-                    Repository(self.storage, path.parent, kind).write_settings(id=f"{namespace}/{name}")
+            for folder in (self.storage.repositories / kind.plural).glob("*/*"):
+                name = f"{folder.parent.name}/{folder.name}"
+                try:
+                    settings = read_settings(folder)
+                except (FileNotFoundError, RequestError):
+                    continue  # told when somebody asks for it
+                if settings.moved_to is None and settings.id.lower() != name:
+                    Repository(self.storage, folder, kind).write_settings(id=name)
 
     def _folder(self, repository: RepoId) -> Path:
         return self.storage.repositories.joinpath(*repository.key)
 
-    def _check_free(self, folder: Path, repository: RepoId) -> None:
-        if (folder / "settings.json").exists() and json.loads((folder / "settings.json").read_bytes())[
-            "moved_to"
-        ] is None:
+    @staticmethod
+    def _check_free(folder: Path, repository: RepoId) -> None:
+        if folder.exists() and read_settings(folder).moved_to is None:
             raise conflict(f"You already created this {repository.type} repo: `{repository}`")
 
     @staticmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from http import HTTPStatus
@@ -16,8 +15,6 @@ from kernel_builder.serve.storage import Blob
 
 MAX_OPERATIONS = 25_000
 _SHORTEST_PARENT = 7
-_SYNC_EACH = 64
-"""With more new files than this, one sync of the whole file system is cheaper than one for each."""
 
 
 def receive_commit(
@@ -32,11 +29,6 @@ def receive_commit(
     with ExitStack() as stack:
         header, operations = read_payload(body, storage, stack, max_operations=MAX_OPERATIONS, max_file=max_file)
         received = [operation.receiver for operation in operations if isinstance(operation, AddInline)]
-        few = len(received) <= _SYNC_EACH
-        for receiver in received:
-            receiver.finish(sync=few)
-        if not few:
-            os.sync()
         large = _find_large(repository, [operation for operation in operations if isinstance(operation, AddLarge)])
         with repository.lock:
             head = repository.resolve(revision) if as_pull else _find_head(repository, revision)

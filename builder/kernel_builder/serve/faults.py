@@ -59,4 +59,4 @@ def conflict(message: str) -> RequestError:
 def damaged(what: str) -> RequestError:
     """Stored bytes are not those that were received. They are never served."""
     message = f"{what} is damaged on the registry's disk: restore it from a backup, or upload it again"
-    return RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, message, code="Damaged")
+    return RequestError(HTTPStatus.GONE, message, code="Damaged")  # clients would try again after a 500

@@ -167,5 +167,6 @@ def _decode(view: mmap.mmap, span: tuple[int, int], receiver: Receiver, path: st
     try:
         for position in range(start, end, _PIECE):
             receiver.write(binascii.a2b_base64(view[position : min(position + _PIECE, end)], strict_mode=True))
+        receiver.finish()
     except binascii.Error as error:
         raise bad_request(f"the content of `{path}` is not Base64: {error}") from error

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from starlette.requests import Request
 
-from kernel_builder.serve.catalog import Catalog
+from kernel_builder.serve.catalog import Catalog, MovedError
 from kernel_builder.serve.faults import RequestError, bad_request, no_such_repository
 from kernel_builder.serve.names import RepoId, RepoType
 from kernel_builder.serve.repository import Repository
@@ -91,18 +91,28 @@ def open_repository(request: Request, access: Access = Access.READ) -> tuple[Rep
 def check_access(request: Request, wanted: RepoId, access: Access) -> tuple[Repository, Caller]:
     """The same for a repository that is named in a body."""
     caller = caller_of(request)
-    repository = None
-    if caller.access >= Access.READ:
-        repository = registry_of(request).catalog.find(wanted)
-        if not may_read(repository, caller):
-            repository = None
+    repository = find_readable(request, wanted, caller)
     if repository is None:
         if not caller.is_known and not registry_of(request).accounts.is_open:
             raise RequestError(HTTPStatus.UNAUTHORIZED, "Invalid username or password.", code="RepoNotFound")
         raise no_such_repository(wanted)
-    if access is Access.WRITE:
+    if access is Access.WRITE or (access is Access.PROPOSE and caller.access < Access.PROPOSE):
         require_write(request, caller, wanted.namespace)
     return repository, caller
+
+
+def find_readable(request: Request, wanted: RepoId, caller: Caller) -> Repository | None:
+    """The repository, if there is one that the caller may know of."""
+    catalog = registry_of(request).catalog
+    if caller.access < Access.READ or not catalog.has(wanted):
+        return None
+    try:
+        repository = catalog.find(wanted)
+    except MovedError as moved:
+        if may_read(catalog.find(moved.new), caller):
+            raise
+        return None
+    return repository if may_read(repository, caller) else None
 
 
 def may_read(repository: Repository, caller: Caller) -> bool:
@@ -125,3 +135,9 @@ def require_write(request: Request, caller: Caller, namespace: str) -> None:
     else:
         message = f'You don\'t have the rights to write under the namespace "{namespace}"'
     raise RequestError(HTTPStatus.FORBIDDEN, message)
+
+
+def require_author(request: Request, caller: Caller, namespace: str, author: str) -> None:
+    """Raise `RequestError` unless the caller began a discussion, or may write where it is."""
+    if caller.name != author:
+        require_write(request, caller, namespace)

@@ -5,6 +5,7 @@ A branch is one small file, and replacing it is the one step in which a commit b
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import time
@@ -25,7 +26,7 @@ MAIN = "main"
 _KEPT_TREES = 32
 _OID = re.compile(r"[0-9a-f]{40}")
 _SHORT_OID = re.compile(r"[0-9a-f]{7,39}")
-_PULL = re.compile(r"refs/pr/([1-9][0-9]{0,8})")
+PULL_REF = re.compile(r"refs/pr/([1-9][0-9]{0,8})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,17 @@ class Settings:
     created: int
     moved_to: str | None = None
     """The id it goes by now: this folder only shows the way."""
+
+
+def read_settings(folder: Path) -> Settings:
+    """Read the settings of the repository that has this folder.
+
+    Raises `FileNotFoundError` when there is none, `RequestError` when they are damaged.
+    """
+    try:
+        return Settings(**json.loads((folder / "settings.json").read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise damaged(f"the settings of {folder.parent.name}/{folder.name}") from error
 
 
 class Repository:
@@ -53,7 +65,7 @@ class Repository:
     @property
     def settings(self) -> Settings:
         """What is recorded now."""
-        return Settings(**json.loads((self.folder / "settings.json").read_bytes()))
+        return read_settings(self.folder)
 
     @property
     def id(self) -> RepoId:
@@ -77,10 +89,17 @@ class Repository:
     def find_ref(self, kind: str, name: str) -> str | None:
         """The commit that a ref names; `None` without such a ref."""
         try:
-            text = self._ref_path(kind, name).read_text(encoding="ascii")
-        except (FileNotFoundError, OSError):
+            content = self._ref_path(kind, name).read_bytes()
+        except FileNotFoundError:
             return None
-        return text.split("\n", 1)[0]
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return None
+            raise
+        oid = content.partition(b"\n")[0].decode(errors="replace")
+        if not _OID.fullmatch(oid):
+            raise damaged(f"refs/{kind}/{name}")
+        return oid
 
     def write_ref(self, kind: str, name: str, commit: str, *, note: str = "") -> None:
         """Let a ref name a commit, from now on and in one step."""
@@ -118,7 +137,7 @@ class Repository:
 
     def branch_of(self, revision: str) -> tuple[str, str]:
         """Kind and name of the ref that commits to this revision go to. Raises `RequestError`."""
-        if _PULL.fullmatch(revision):
+        if PULL_REF.fullmatch(revision):
             kind, name = "pr", revision.removeprefix("refs/pr/")
         else:
             kind, name = "heads", revision.removeprefix("refs/heads/")

@@ -16,15 +16,27 @@ from kernel_builder.serve.faults import RequestError, bad_request, too_large
 from kernel_builder.serve.names import parse_file_path
 from kernel_builder.serve.objects import Tree, is_large
 from kernel_builder.serve.paging import read_flag
-from kernel_builder.serve.pulls import open_discussion
-from kernel_builder.serve.registry import endpoint_of, open_repository, registry_of, word
-from kernel_builder.serve.tokens import Access
+from kernel_builder.serve.pulls import find_discussion, open_discussion
+from kernel_builder.serve.registry import endpoint_of, open_repository, registry_of, require_author, word
+from kernel_builder.serve.repository import PULL_REF, Repository
+from kernel_builder.serve.tokens import Access, Caller
+
+
+def _open_for(request: Request) -> tuple[Repository, Caller]:
+    """The repository, for whoever may change the revision that the path names. Raises `RequestError`."""
+    pull = PULL_REF.fullmatch(word(request, "revision"))
+    if not read_flag(request, "create_pr") and pull is None:
+        return open_repository(request, Access.WRITE)
+    repository, caller = open_repository(request, Access.PROPOSE)
+    if pull is not None:
+        require_author(request, caller, repository.id.namespace, find_discussion(repository, int(pull[1]))["author"])
+    return repository, caller
 
 
 async def preupload(request: Request) -> Response:
     """Tell for each file how it is to be sent, and the name of what the branch holds under its path."""
     body = await read_json(request)
-    repository, _ = open_repository(request, Access.WRITE)
+    repository, _ = _open_for(request)
     registry = registry_of(request)
     files = body.get("files")
     if not isinstance(files, list):
@@ -48,7 +60,7 @@ def _plan_file(file: Any, tree: Tree, *, lfs: bool, limit: int) -> dict[str, Any
 
 async def commit(request: Request) -> Response:
     """Carry out a commit, on a branch or as a pull request."""
-    repository, caller = open_repository(request, Access.WRITE)
+    repository, caller = _open_for(request)
     registry = registry_of(request)
     revision, as_pull = word(request, "revision"), read_flag(request, "create_pr")
     body = registry.storage.incoming_path()

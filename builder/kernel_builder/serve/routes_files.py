@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from kernel_builder.serve.bodies import read_text
 from kernel_builder.serve.describe import describe_path, find_last_commits
-from kernel_builder.serve.faults import RequestError, no_such_entry
+from kernel_builder.serve.faults import RequestError, bad_request, no_such_entry
 from kernel_builder.serve.names import parse_file_path, parse_folder_path
 from kernel_builder.serve.paging import cut_page, read_flag
 from kernel_builder.serve.registry import open_repository, word
@@ -45,7 +45,10 @@ def list_tree(request: Request) -> Response:
 
 async def describe_paths(request: Request) -> Response:
     """Describe those of the named files and folders that exist."""
-    fields = parse_qs(await read_text(request), max_num_fields=_MAX_PATHS)
+    try:
+        fields = parse_qs(await read_text(request), max_num_fields=_MAX_PATHS, errors="strict")
+    except ValueError as error:
+        raise bad_request(f"the body is not a form with at most {_MAX_PATHS} fields in UTF-8") from error
     paths = [path.rstrip("/") for path in fields.get("paths", [])]
     expand = fields.get("expand", [""])[0].lower() in {"1", "true"}
 

@@ -33,7 +33,7 @@ async def batch(request: Request) -> Response:
     """Tell for each content where it is to be sent, or where it is to be had."""
     body = await read_json(request)
     uploads = body.get("operation") == "upload"
-    repository, _ = open_repository(request, Access.WRITE if uploads else Access.READ)
+    repository, _ = open_repository(request, Access.PROPOSE if uploads else Access.READ)
     objects = body.get("objects")
     if body.get("operation") not in {"upload", "download"} or not isinstance(objects, list):
         raise bad_request("a batch has an `operation`, `upload` or `download`, and a list of `objects`")
@@ -183,7 +183,7 @@ async def join_parts(request: Request) -> Response:
 async def verify(request: Request) -> Response:
     """Tell whether a content has arrived."""
     blob = _read_blob(await read_json(request))
-    repository, _ = open_repository(request, Access.WRITE)
+    repository, _ = open_repository(request, Access.PROPOSE)
     if not await run_in_threadpool(is_held, repository, blob):
         raise RequestError(HTTPStatus.NOT_FOUND, f"content {blob.sha256} was not received")
     return JSONResponse({"success": True})

@@ -19,6 +19,7 @@ from kernel_builder.serve.registry import (
     caller_of,
     check_access,
     endpoint_of,
+    find_readable,
     may_read,
     open_repository,
     registry_of,
@@ -58,8 +59,10 @@ async def create(request: Request) -> Response:
     """Make a repository."""
     body = await read_json(request)
     wanted, caller = _read_id(request, body), caller_of(request)
-    require_write(request, caller, wanted.namespace)
     catalog = registry_of(request).catalog
+    if not caller.is_known or find_readable(request, wanted, caller) is None:
+        # Whoever may not make a repository that they see already learns no more than that it is there.
+        require_write(request, caller, wanted.namespace)
     answer = {"url": f"{endpoint_of(request)}/{wanted.url_path}", "name": str(wanted), "id": str(wanted)}
     try:
         await run_in_threadpool(catalog.create, wanted, private=bool(_read_private(body)), author=caller.name)

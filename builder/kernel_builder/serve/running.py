@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Callable
+from typing import ClassVar
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -18,7 +19,6 @@ _BACKLOG = 512
 _MAX_CONNECTIONS = 512
 _KEEP_ALIVE = 75
 _GRACE = 10
-_HEADER_PATIENCE = 30.0
 
 
 def open_socket(host: str, port: int) -> socket.socket:
@@ -59,7 +59,7 @@ def run_server(registry: Registry, listener: socket.socket, started: Callable[[]
     """Serve until a signal comes; requests that are under way are answered first. started: called once it listens."""
     config = uvicorn.Config(
         build_app(registry),
-        http=_PatientProtocol,
+        http=_make_protocol(registry.limits.patience),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -92,10 +92,12 @@ class _Server(uvicorn.Server):
 class _PatientProtocol(H11Protocol):
     """Closes a connection over which no whole request header comes in time."""
 
+    patience: ClassVar[float]
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Set the clock."""
         super().connection_made(transport)
-        self._first_header = self.loop.call_later(_HEADER_PATIENCE, self._give_up)
+        self._first_header = self.loop.call_later(self.patience, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""
@@ -105,3 +107,7 @@ class _PatientProtocol(H11Protocol):
     def _give_up(self) -> None:
         if self.cycle is None:
             self.transport.close()
+
+
+def _make_protocol(patience: float) -> type[_PatientProtocol]:
+    return type("_Protocol", (_PatientProtocol,), {"patience": patience})

@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -23,6 +24,7 @@ from kernel_builder.serve.faults import bad_request, damaged
 
 FORMAT = "kernel-builder registry 1\n"
 _CHUNK = 1 << 20
+_SYNC_THREADS = 16
 _SECRET_BYTES = 32
 _HINT = "choose a directory that you own with `--root`"
 
@@ -103,6 +105,9 @@ class Storage:
 
     def keep(self, receivers: Iterable[Receiver]) -> None:
         """Put received contents in their places; they are on the disk when this returns."""
+        receivers = list(receivers)
+        with ThreadPoolExecutor(_SYNC_THREADS) as pool:  # a disk takes many small files at once much faster
+            list(pool.map(_sync_file, (receiver.path for receiver in receivers)))
         folders = set()
         for receiver in receivers:
             path = self.blob_path(receiver.blob.sha256)
@@ -188,7 +193,7 @@ class Receiver:
         self._sha256.update(chunk)
         self._size += len(chunk)
 
-    def finish(self, expected: Blob | None = None, *, sync: bool = True) -> Blob:
+    def finish(self, expected: Blob | None = None) -> Blob:
         """End the content. Raises `RequestError` unless it is the expected one."""
         self.blob = Blob(self._sha256.hexdigest(), self._size)
         if expected is not None and expected != self.blob:
@@ -196,12 +201,14 @@ class Receiver:
                 f"received {self.blob.size} bytes with SHA-256 {self.blob.sha256}, "
                 f"expected {expected.size} bytes with SHA-256 {expected.sha256}"
             )
-        self._file.flush()
-        if sync:
-            os.fsync(self._file.fileno())
         self._file.close()
         self.git_oid = _hash_as_git(self.path, self._size)
         return self.blob
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

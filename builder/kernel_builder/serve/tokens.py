@@ -24,11 +24,15 @@ _HINT = "`docs/serve.md` shows a token file"
 
 
 class Access(IntEnum):
-    """What somebody may do; each may do what those before it may."""
+    """What somebody may do; each may do what those before it may.
+
+    Whoever may write somewhere may propose everywhere; the owners decide.
+    """
 
     NONE = 0
     READ = 1
-    WRITE = 2
+    PROPOSE = 2
+    WRITE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,10 @@ def hash_token(token: str) -> str:
 
 
 def token_accounts(token: str, access: Access, name: str) -> Accounts:
-    """Accounts with this one token. Raises `BadInputError` when it is too short to be a secret."""
+    """Accounts with this one token; where there is one for readers, nobody reads without.
+
+    Raises `BadInputError` when it is too short to be a secret.
+    """
     if len(token) < _MIN_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
         raise BadInputError(
             Problem(
@@ -118,7 +125,8 @@ def token_accounts(token: str, access: Access, name: str) -> Accounts:
                 hint="`python3 -c 'import secrets; print(secrets.token_urlsafe())'` makes one",
             )
         )
-    return Accounts({hash_token(token): Caller(name, access, token_name=name)})
+    anonymous = Access.NONE if access is Access.READ else Access.READ
+    return Accounts({hash_token(token): Caller(name, access, token_name=name)}, anonymous=anonymous)
 
 
 def load_accounts(path: Path) -> Accounts:
