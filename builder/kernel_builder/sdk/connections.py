@@ -13,9 +13,10 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 import truststore
 import urllib3
 
-from kernel_builder.errors import BadInputError, Problem
+from kernel_builder.errors import BadInputError, FetchError, Problem
 from kernel_builder.sdk.settings import IndexSettings
 
+_LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -41,9 +42,16 @@ class Connections:
         return None if found is None else (found[0] or found[1] or "", found[2] or "")
 
     def open(self, scheme: str, host: str) -> urllib3.PoolManager:
-        """The pool for a host and its port. Raises `BadInputError` for certificates or a proxy that cannot be used."""
+        """The pool for a host and its port. Raises `FetchError` or `BadInputError` where there is none."""
         name = host.rpartition(":")[0] or host
         trusted = bool({name, host} & set(self._settings.trusted_hosts))
+        if scheme == "http" and not trusted and name not in _LOOPBACK:
+            raise FetchError(
+                Problem(
+                    f"`{host}` is asked over plain HTTP, where anybody on the way can change what comes",
+                    hint="use `https://`, or name the host as `trusted-host` in pip's configuration",
+                )
+            )
         proxy = self._settings.proxy
         if proxy is None and not urllib.request.proxy_bypass(name):
             proxies = urllib.request.getproxies()

@@ -105,7 +105,8 @@ def _read_location(place: str, name: str, transport: Transport) -> list[Link]:
     if path is not None:
         return _read_directory(path, name)
     page = transport.fetch_page(place, accept=_ACCEPT)
-    return [] if page is None else _keep_wheels(parse_page(page), name)
+    links = [] if page is None else _keep_wheels(parse_page(page), name)
+    return [link for link in links if link.path is None]  # a page from elsewhere has no say on files of this machine
 
 
 def _read_directory(path: Path, name: str) -> list[Link]:

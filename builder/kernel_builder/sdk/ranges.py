@@ -27,14 +27,15 @@ Span = tuple[int, int]
 
 
 @dataclass(slots=True)
-class _Journal:
+class Journal:
     """Which spans of the file are there; each line is written after its bytes."""
 
     path: Path
     spans: list[Span]
 
     @classmethod
-    def load(cls, path: Path) -> _Journal:
+    def load(cls, path: Path) -> Journal:
+        """Read it; a line that was not written to its end counts for nothing."""
         spans = []
         try:
             lines = path.read_text(encoding="ascii").splitlines(keepends=True)
@@ -47,6 +48,7 @@ class _Journal:
         return cls(path, merge_spans(spans))
 
     def add(self, span: Span) -> None:
+        """Note that these bytes are there."""
         with self.path.open("a", encoding="ascii") as stream:
             stream.write(f"{span[0]} {span[1]}\n")
         self.spans = merge_spans([*self.spans, span])
@@ -66,7 +68,7 @@ class PartialWheel:
         self._transport = transport
         self._file = directory / "wheel"
         self._size_file = directory / "size"
-        self._journal = _Journal.load(directory / "spans")
+        self._journal = Journal.load(directory / "spans")
         self._local = link.path
         self._size = self._load_size()
 
