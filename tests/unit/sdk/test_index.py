@@ -18,7 +18,7 @@ from kernel_builder.sdk.settings import IndexSettings
 from kernel_builder.sdk.transport import Page, Transport
 
 SHA256 = "ab" * 32
-BASE = "https://box/simple/torch/"
+BASE = "https://box/s/torch/"
 
 
 def parse(body: str, content_type: str = "text/html") -> list[Link]:
@@ -91,7 +91,7 @@ def test_pip_knows_the_default_index() -> None:
 
 
 def test_nothing_secret_is_shown() -> None:
-    assert redact_url("https://anna:secret@box:8/simple/?token=1#x") == "https://box:8/simple/"
+    assert redact_url("https://anna:secret@box:8/s/?token=1#x") == "https://box:8/s/"
     assert "secret" not in redact_url("https://anna:secret@[box/")
 
 
@@ -104,7 +104,7 @@ def test_addresses_that_are_none_are_refused(url: str) -> None:
 
 def test_credentials_belong_to_scheme_host_and_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    settings = IndexSettings(("https://anna:a%40b@box/simple",), logins=(("https://uv-box:8/s", "u", "p"),))
+    settings = IndexSettings(("https://anna:a%40b@box/s",), logins=(("https://uv-box:8/s", "u", "p"),))
     connections = Connections(settings)
     assert connections.find_login(urlsplit("https://box:443/files/x.whl")) == ("anna", "a@b")
     assert connections.find_login(urlsplit("https://uv-box:8/other")) == ("u", "p")
