@@ -28,7 +28,8 @@ def make(kind: str, source: Path, target: Path) -> Path:
 
 def list_package_files() -> set[str]:
     folders = {PurePosixPath("kernel_builder"): PACKAGE, PurePosixPath("kernel_builder/templates"): ROOT / "templates"}
-    return {
+    dockerfile = "kernel_builder/Dockerfile"
+    return {dockerfile} | {
         str(inside / path.relative_to(folder).as_posix())
         for inside, folder in folders.items()
         for path in folder.rglob("*")

@@ -30,7 +30,11 @@ _PASSED = frozenset(
 )  # fmt: skip
 _PASSED_PREFIXES = ("CMAKE_", "_PYPROJECT_HOOKS_")
 _NOT_PASSED = frozenset({"CMAKE_PREFIX_PATH", "CMAKE_TOOLCHAIN_FILE"})  # paths of this machine, which are not in there
-_SYSTEM = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "proc", "run", "sbin", "sys", "usr", "var")
+_SYSTEM = frozenset(
+    Path("/", *name.split("/"))
+    for name in ("", "bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "proc", "run", "sbin", "sys", "tmp", "usr",
+                 "usr/bin", "usr/include", "usr/lib", "usr/lib64", "usr/local", "usr/share", "var")
+)  # fmt: skip
 _ENGINE_FAILED, _NOT_EXECUTABLE, _NOT_FOUND, _KILLED = 125, 126, 127, 137
 _SHOWN = 5
 
@@ -135,16 +139,16 @@ def open_container(choice: ContainerChoice, listener: Listener = ignore_progress
 def check_places(places: Iterable[Path]) -> None:
     """Raise `BadInputError` for a directory that cannot be seen in a container without hiding the image's own."""
     for place in places:
-        if place == Path("/") or place.parts[1:] in {(name,) for name in _SYSTEM}:
-            raise BadInputError(
-                Problem(f"`{place}` cannot be shown to a container: it has one of its own", hint="move the project")
-            )
+        if place in _SYSTEM:
+            problem = f"`{place}` cannot be shown to a container: it would hide the one that the image has"
+            raise BadInputError(Problem(problem, hint="move the project, or build without `--docker`"))
 
 
-def list_mount_words(source: Path, target: PurePosixPath, *, writable: bool) -> list[str]:
+def list_mount_words(engine: EngineName, source: Path, target: PurePosixPath, *, writable: bool) -> list[str]:
     """The option that mounts a file or directory, whatever characters its path has."""
     row = io.StringIO()
-    fields = ["type=bind", f"source={source}", f"target={target}", *([] if writable else ["readonly"])]
+    default = "rw=true" if engine is EngineName.BUILDAH else "readonly=false"  # Buildah's is read-only otherwise
+    fields = ["type=bind", f"source={source}", f"target={target}", default if writable else "readonly"]
     csv.writer(row, lineterminator="").writerow(fields)
     return ["--mount", row.getvalue()]
 
@@ -170,7 +174,7 @@ def _run(
     check_places((*mounts.read_only, *mounts.writable))
     label = hashlib.sha256("\0".join(map(str, mounts.writable[:1])).encode("utf-8", "surrogateescape")).hexdigest()
     name = f"kernel-builder-{os.getpid()}-{secrets.token_hex(4)}"
-    options = _list_mounts(mounts, loans)
+    options = _list_mounts(engine.name, mounts, loans)
     with _removed_at_last(engine, name):
         if engine.name is EngineName.BUILDAH:
             words = _prepare_buildah(engine, image, name, command, options)
@@ -208,7 +212,7 @@ def _list_user(engine: Engine) -> list[str]:
     return [*(["--userns", "host"] if engine.remaps_users else []), "--user", own]
 
 
-def _list_mounts(mounts: Mounts, loans: Mapping[PurePosixPath, Path]) -> list[str]:
+def _list_mounts(engine: EngineName, mounts: Mounts, loans: Mapping[PurePosixPath, Path]) -> list[str]:
     """Outer directories first: an engine lays mounts in the order given, and the work directory lies in the project."""
     places = {PurePosixPath(path): (path, False) for path in mounts.read_only}
     places |= {PurePosixPath(path): (path, True) for path in mounts.writable}
@@ -216,7 +220,7 @@ def _list_mounts(mounts: Mounts, loans: Mapping[PurePosixPath, Path]) -> list[st
     return [
         word
         for target, (source, writable) in sorted(places.items(), key=lambda item: len(item[0].parts))
-        for word in list_mount_words(source, target, writable=writable)
+        for word in list_mount_words(engine, source, target, writable=writable)
     ]
 
 
