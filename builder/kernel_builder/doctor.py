@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import sysconfig
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,23 +14,29 @@ from kernel_builder import process
 from kernel_builder.backend import FACTS, Backend
 from kernel_builder.container import choose_engine
 from kernel_builder.errors import BuilderError
-from kernel_builder.host import probe_host
+from kernel_builder.host import HostPlatform, probe_host
+from kernel_builder.plan import ToolchainLack
+from kernel_builder.plan.matrix import load_matrix
 from kernel_builder.remedy import install_command
 from kernel_builder.resources import count_jobs, probe_cores, probe_free_memory
-from kernel_builder.toolchain import probe_cxx, probe_pip_tool, probe_toolkit
-from kernel_builder.toolchains import Tool
+from kernel_builder.toolchain import probe_cxx, probe_pip_tool
+from kernel_builder.toolchains import Tool, list_offers
+from kernel_builder.toolchains.catalog import list_releases
+from kernel_builder.toolchains.fetch import is_offline
+from kernel_builder.toolchains.offers import probe_metal
 from kernel_builder.torch_sdk import TorchSdk, probe_torch
 
 SCOPE = (
-    "this release compiles the cpu backend and packs Python-only kernels of every backend; for CUDA, ROCm, Metal and "
-    "XPU it generates the project but does not offer to compile it yet"
+    "kernels are compiled without the device and without the torch that they are for; to test or measure them, both "
+    "must be there"
 )
 _GIB = 1 << 30
 _LITTLE_DISK = 2 * _GIB
-_TOOLKIT_REMEDIES = {
-    Backend.CUDA: "pip install nvidia-cuda-nvcc nvidia-cuda-crt nvidia-nvvm nvidia-cuda-runtime nvidia-cuda-cccl",
-    Backend.ROCM: "apt-get install hipcc libamdhip64-dev rocm-device-libs",
-    Backend.METAL: "install Xcode on a Mac, then `xcodebuild -downloadComponent MetalToolchain`",
+_DEVICE_NAMES = {Backend.CUDA: "CUDA", Backend.ROCM: "ROCm", Backend.XPU: "DPC++"}
+_DEVICE_REMEDIES = {
+    Backend.CUDA: "install that toolkit and set `CUDA_HOME`",
+    Backend.ROCM: install_command("hipcc libamdhip64-dev rocm-device-libs"),
+    Backend.METAL: "install Xcode, then run `xcodebuild -downloadComponent MetalToolchain`",
     Backend.XPU: "install the Intel oneAPI DPC++/C++ Compiler and load its `setvars.sh`",
 }
 
@@ -38,8 +45,9 @@ _TOOLKIT_REMEDIES = {
 class DoctorCheck:
     """One thing that was looked for.
 
-    group: `build` for what compiling the cpu backend needs, else a backend. required: whether a cpu build fails
-    without it. detail: what was found, in a few words. remedy: the command that would bring it, where it is missing.
+    group: `build` for what every build may need, else a backend. required: whether every build fails without it. found:
+    also what a build fetches by itself. detail: what was found, in a few words, or why there is nothing. remedy: the
+    command that would bring it, where it is missing.
     """
 
     group: str
@@ -57,6 +65,7 @@ def probe_checks(*, torch: Path | None = None, directory: Path | None = None) ->
 
     torch: where to look for torch. directory: whose disk is measured, by default the current one.
     """
+    host = probe_host()
     return (
         _check_python(),
         _check_python_headers(),
@@ -64,11 +73,12 @@ def probe_checks(*, torch: Path | None = None, directory: Path | None = None) ->
         _check_tool("cmake", "pip install 'cmake>=3.29'"),
         _check_tool("ninja", "pip install ninja"),
         _check_torch(torch),
+        _check_other_torches(),
         _check_git(),
         _check_engine(),
         _check_memory(),
         _check_disk(directory or Path.cwd()),
-        *(_check_toolkit(backend) for backend in _TOOLKIT_REMEDIES),
+        *(check for backend in _DEVICE_REMEDIES for check in _check_devices(host, backend)),
         *(
             DoctorCheck(str(backend), str(backend), found=True, required=False, detail="Python-only, no compiler")
             for backend, facts in FACTS.items()
@@ -111,9 +121,8 @@ def _check_torch(chosen: Path | None) -> DoctorCheck:
         problem = error.problems[0]
         return DoctorCheck("build", "torch", found=False, required=True, detail=problem.message, remedy=problem.hint)
     if sdk is None:
-        return DoctorCheck(
-            "build", "torch", found=False, required=True, remedy="pip install torch, or give `--torch PATH`"
-        )
+        detail = "not installed; a build does without it, the audit then imports nothing"
+        return DoctorCheck("build", "torch", found=False, required=False, detail=detail, remedy="pip install torch")
     return DoctorCheck(
         "build", "torch", found=True, required=True, version=sdk.version, path=sdk.root, detail=_describe(sdk)
     )
@@ -198,12 +207,52 @@ def _check_disk(directory: Path) -> DoctorCheck:
     )
 
 
-def _check_toolkit(backend: Backend) -> DoctorCheck:
-    remedy = _TOOLKIT_REMEDIES[backend]
-    if backend is Backend.METAL and probe_host().os != "darwin":
-        remedy = "needs a Mac"
-    name = {Backend.CUDA: "nvcc", Backend.ROCM: "hipcc", Backend.METAL: "xcrun metal", Backend.XPU: "icpx"}[backend]
-    return _from_tool(str(backend), name, probe_toolkit(backend), remedy, required=False)
+def _check_devices(host: HostPlatform, backend: Backend) -> Iterator[DoctorCheck]:
+    """The compilers of device code that are here, those that a build fetches, and what cannot be had and why."""
+    if backend is Backend.METAL:
+        yield _check_metal(host)
+        return
+    group, remedy = str(backend), _DEVICE_REMEDIES[backend]
+    for item in list_offers(host, [backend]):
+        name = f"{_DEVICE_NAMES[backend]} {item.key.toolkit}" if item.key.toolkit else _DEVICE_NAMES[backend]
+        if isinstance(item, ToolchainLack):
+            yield DoctorCheck(group, name, found=False, required=False, detail=item.reason, remedy=remedy)
+            continue
+        archs = f"; compiles for {' '.join(item.archs)}" if item.archs else ""
+        detail = f"{item.description}{archs}{'; a build fetches it' if item.fetched else ''}"
+        yield DoctorCheck(
+            group, name, found=True, required=False, version=str(item.key.toolkit), detail=detail, remedy=item.remedy
+        )
+    if backend is Backend.CUDA and host.os == "linux":
+        yield _check_cuda_wheels()
+
+
+def _check_metal(host: HostPlatform) -> DoctorCheck:
+    name, group = "xcrun metal", str(Backend.METAL)
+    if host.os != "darwin":
+        reason = f"cannot be had here: Apple's compiler of shaders runs on a Mac alone, and this is {host}"
+        return DoctorCheck(group, name, found=False, required=False, detail=reason, remedy="build on a Mac with Xcode")
+    return _from_tool(group, name, probe_metal(), _DEVICE_REMEDIES[Backend.METAL], required=False)
+
+
+def _check_cuda_wheels() -> DoctorCheck:
+    """The releases of CUDA that a build can fetch."""
+    versions = ", ".join(str(release.version) for release in list_releases("cuda"))
+    if is_offline():
+        detail, remedy = "this machine is set offline", "allow the package index"
+        return DoctorCheck("cuda", "wheels", found=False, required=False, detail=detail, remedy=remedy)
+    return DoctorCheck("cuda", "wheels", found=True, required=False, detail=f"a build can fetch CUDA {versions}")
+
+
+def _check_other_torches() -> DoctorCheck:
+    """The releases that are not installed, and can be compiled against all the same."""
+    name = "other torches"
+    releases = ", ".join(str(torch.release) for torch in load_matrix().torches)
+    if is_offline():
+        detail = "this machine is set offline: only releases that are installed or were fetched before"
+        return DoctorCheck("build", name, found=False, required=False, detail=detail, remedy="allow the package index")
+    detail = f"a build fetches the headers of {releases}; `kernel-builder sdk fetch RELEASE` does beforehand"
+    return DoctorCheck("build", name, found=True, required=False, detail=detail)
 
 
 def _from_tool(group: str, name: str, tool: Tool | None, remedy: str, *, required: bool) -> DoctorCheck:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
 from rich.text import Text
 
-from kernel_builder.backend import FACTS, Backend
+from kernel_builder.backend import Backend
 from kernel_builder.cli.console import Console
 from kernel_builder.cli.options import json_option, pass_console, talk_options, torch_option
 from kernel_builder.cli.serialize import as_json
@@ -51,10 +51,13 @@ def _make_row(check: DoctorCheck, *, unicode: bool) -> tuple[str | Text, ...]:
     return mark, check.group, check.name, check.version or "", "" if check.path is None else str(check.path), note
 
 
-def _list_missing(backend: Backend, checks: Iterable[DoctorCheck]) -> Iterator[Problem]:
-    if FACTS[backend].is_compiled and backend is not Backend.CPU:
-        yield Problem(f"this release does not compile `{backend}` yet", hint=SCOPE)
-    for check in checks:
-        wanted = check.group == str(backend) or (check.group == "build" and check.required)
-        if wanted and not check.found:
-            yield Problem(f"`{backend}` needs `{check.name}`, which is not on this machine", hint=check.remedy)
+def _list_missing(backend: Backend, checks: Sequence[DoctorCheck]) -> Iterator[Problem]:
+    """What stands against building for a backend; of several toolkits one is enough."""
+    own = [check for check in checks if check.group == str(backend)]
+    wanted = [check for check in checks if check.group == "build" and check.required]
+    if backend is not Backend.CPU and not any(check.found for check in own):
+        wanted += own
+    for check in wanted:
+        if not check.found:
+            because = f": {check.detail}" if check.detail else ", which is not on this machine"
+            yield Problem(f"`{backend}` needs `{check.name}`{because}", hint=check.remedy)
