@@ -26,10 +26,12 @@ from kernel_builder.includes import declare_torch
 from kernel_builder.inputs import BuildInputs, list_package_files, probe_inputs
 from kernel_builder.plan import (
     BuildPlan,
+    DeviceChoice,
     Exclusion,
     Selector,
     ToolchainKey,
     assume_environment,
+    choose_devices,
     plan_build,
 )
 from kernel_builder.plan.matrix import load_matrix
@@ -113,12 +115,14 @@ def plan_project(
     *,
     torch: TorchChoice | None = None,
     assumptions: Iterable[str] = (),
+    devices: DeviceChoice | None = None,
     container: Container | None = None,
 ) -> PlannedProject:
     """Load a project and plan all its variants on this machine.
 
     torch: the releases to plan for, by default the one at hand. assumptions: what is planned for instead of what is
-    here, see `assume_environment`. container: where it will be compiled, by default on this machine itself.
+    here, see `assume_environment`. devices: archs and toolkits to plan for, by default those that the project and this
+    machine have. container: where it will be compiled, by default on this machine itself.
     """
     loaded = load_spec(project)
     spec, torch_users = declare_torch(loaded.spec)
@@ -126,6 +130,7 @@ def plan_project(
     here = probe_surroundings(torch, backends=spec.general.backends, tools=tools)
     matrix = load_matrix(None if torch is None else torch.matrix_file)
     environment = assume_environment(here.environment, assumptions, matrix)
+    environment = choose_devices(environment, devices or DeviceChoice())
     inputs = probe_inputs(spec)
     plan = plan_build(spec, environment, inputs.digest)
     notices = (*loaded.notices, *_tell_torch_users(plan, torch_users))

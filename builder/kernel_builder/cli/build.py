@@ -12,6 +12,7 @@ from kernel_builder.cli.console import Console, error_as_json, shorten_path
 from kernel_builder.cli.loading import list_loading_lines
 from kernel_builder.cli.options import (
     container_options,
+    device_options,
     dry_run_option,
     json_option,
     output_option,
@@ -30,7 +31,7 @@ from kernel_builder.container import Container, ContainerChoice, open_container
 from kernel_builder.environment import TorchChoice
 from kernel_builder.errors import AuditError
 from kernel_builder.pipeline import BuildResult, Outcome, PlannedProject, build_project, plan_project
-from kernel_builder.plan import Selector, describe_plan
+from kernel_builder.plan import DeviceChoice, Selector, describe_plan
 
 _SLOWEST = 10
 
@@ -50,6 +51,7 @@ _SLOWEST = 10
     help="Compilers at once.  [default: as many as cores and memory allow]",
 )
 @torch_options
+@device_options
 @policy_option
 @container_options
 @click.option("--keep-failed", is_flag=True, help="Keep an artifact that failed its audit in the work directory.")
@@ -66,6 +68,7 @@ def build(  # noqa: PLR0917 - click passes by name
     work_dir: Path | None,
     jobs: int | None,
     torch: TorchChoice,
+    devices: DeviceChoice,
     policy: str,
     container: ContainerChoice | None,
     *,
@@ -79,7 +82,8 @@ def build(  # noqa: PLR0917 - click passes by name
     passes its audit is put into the output; what was built before and has not changed is not compiled again.
     """
     console.verbose |= print_build_logs
-    planned = plan_project(project, torch=torch, container=_open_container(console, container))
+    inside = None if container is None or dry_run else _open_container(console, container)
+    planned = plan_project(project, torch=torch, devices=devices, container=inside)
     console.remind(planned.notices)
     if dry_run:
         _show_intent(console, planned, selector)
@@ -105,9 +109,7 @@ def build(  # noqa: PLR0917 - click passes by name
         console.say(line)
 
 
-def _open_container(console: Console, choice: ContainerChoice | None) -> Container | None:
-    if choice is None:
-        return None
+def _open_container(console: Console, choice: ContainerChoice) -> Container:
     with show_progress(console) as listener:
         container = open_container(choice, listener)
     console.say_details(f"compiling in {container.description}")

@@ -11,6 +11,7 @@ import click
 from kernel_builder.cli.console import Console
 from kernel_builder.cli.options import (
     assume_option,
+    device_options,
     dry_run_option,
     json_option,
     pass_console,
@@ -23,7 +24,7 @@ from kernel_builder.cli.serialize import as_json
 from kernel_builder.environment import TorchChoice
 from kernel_builder.generated import Change, diff_project, write_project
 from kernel_builder.pipeline import generate_project, list_defines, plan_project
-from kernel_builder.plan import Selector
+from kernel_builder.plan import DeviceChoice, Selector
 
 
 @click.command()
@@ -39,6 +40,7 @@ from kernel_builder.plan import Selector
 @click.option("-f", "--force", is_flag=True, help="Overwrite files that kernel-builder did not write.")
 @selector_options
 @torch_options
+@device_options
 @assume_option
 @dry_run_option
 @json_option
@@ -50,6 +52,7 @@ def generate(  # noqa: PLR0917 - click passes by name
     output: Path,
     selector: Selector,
     torch: TorchChoice,
+    devices: DeviceChoice,
     assumptions: Sequence[str],
     *,
     force: bool,
@@ -60,7 +63,7 @@ def generate(  # noqa: PLR0917 - click passes by name
     There is one for each toolchain that serves PROJECT here. Files that kernel-builder did not write, or
     that were edited since, are not overwritten.
     """
-    planned = plan_project(project, torch=torch, assumptions=assumptions)
+    planned = plan_project(project, torch=torch, assumptions=assumptions, devices=devices)
     console.remind(planned.notices)
     filesets = generate_project(planned, selector)
     write = diff_project if dry_run else write_project

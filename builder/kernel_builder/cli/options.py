@@ -15,7 +15,7 @@ from kernel_builder.backend import Backend
 from kernel_builder.cli.console import Console
 from kernel_builder.container import ContainerChoice, EngineName, ImageChoice
 from kernel_builder.environment import TorchChoice
-from kernel_builder.plan import Selector
+from kernel_builder.plan import Selector, parse_devices
 from kernel_builder.torch_sdk import ENVIRONMENT_VARIABLE
 from kernel_builder.version import MinorVersion
 
@@ -123,6 +123,30 @@ def selector_options(command: _F) -> _F:
         (("--variant", "variants"), str, "Only variants whose name matches, such as `torch213-*`.  [repeatable]"),
     ):
         collect = click.option(*names, multiple=True, type=kind, help=help_text)(collect)
+    return cast("_F", collect)
+
+
+def device_options(command: _F) -> _F:
+    """Add `--arch` and `--toolkit`, which arrive as one `devices`."""
+
+    @wraps(command)
+    def collect(*args: Any, archs: tuple[str, ...], toolkits: tuple[str, ...], **rest: Any) -> Any:
+        return command(*args, devices=parse_devices(archs, toolkits), **rest)
+
+    collect = click.option(
+        "--toolkit",
+        "toolkits",
+        multiple=True,
+        metavar="BACKEND=VERSION",
+        help="A toolkit in place of the one at hand, such as `cuda=13.2`; a build fetches it if it can.  [repeatable]",
+    )(collect)
+    collect = click.option(
+        "--arch",
+        "archs",
+        multiple=True,
+        metavar="ARCH",
+        help="Compile for this device arch alone, such as `9.0a` or `gfx942`.  [repeatable]",
+    )(collect)
     return cast("_F", collect)
 
 

@@ -11,6 +11,7 @@ import click
 from kernel_builder.cli.console import Console
 from kernel_builder.cli.options import (
     assume_option,
+    device_options,
     json_option,
     pass_console,
     project_argument,
@@ -21,23 +22,31 @@ from kernel_builder.cli.options import (
 from kernel_builder.cli.progress import format_seconds
 from kernel_builder.environment import TorchChoice
 from kernel_builder.pipeline import plan_project
-from kernel_builder.plan import BuildPlan, Selector, describe_plan
+from kernel_builder.plan import BuildPlan, DeviceChoice, Selector, describe_plan
 
 
 @click.command()
 @project_argument
 @selector_options
 @torch_options
+@device_options
 @assume_option
 @json_option
 @talk_options
 @pass_console
-def plan(console: Console, project: Path, selector: Selector, torch: TorchChoice, assumptions: Sequence[str]) -> None:
+def plan(  # noqa: PLR0917 - click passes by name
+    console: Console,
+    project: Path,
+    selector: Selector,
+    torch: TorchChoice,
+    devices: DeviceChoice,
+    assumptions: Sequence[str],
+) -> None:
     """Show what would be built here.
 
     Lists the variants of PROJECT on this machine and what is in each, and what is left out and why.
     """
-    planned = plan_project(project, torch=torch, assumptions=assumptions)
+    planned = plan_project(project, torch=torch, assumptions=assumptions, devices=devices)
     console.remind(planned.notices)
     build_plan = planned.plan
     if selector != Selector():

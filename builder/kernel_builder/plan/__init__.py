@@ -8,6 +8,7 @@ from __future__ import annotations
 from kernel_builder.plan.assumptions import assume_environment
 from kernel_builder.plan.build import plan_build
 from kernel_builder.plan.describe import describe_plan
+from kernel_builder.plan.devices import DeviceChoice, choose_devices, parse_devices
 from kernel_builder.plan.model import (
     BuildEnvironment,
     BuildPlan,
@@ -25,6 +26,7 @@ from kernel_builder.plan.selector import Selector
 __all__ = [
     "BuildEnvironment",
     "BuildPlan",
+    "DeviceChoice",
     "Exclusion",
     "Selector",
     "ToolchainKey",
@@ -35,6 +37,8 @@ __all__ = [
     "TorchSdkKey",
     "VariantPlan",
     "assume_environment",
+    "choose_devices",
     "describe_plan",
+    "parse_devices",
     "plan_build",
 ]

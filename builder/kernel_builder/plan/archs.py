@@ -38,9 +38,9 @@ def intersect_cuda(asked: Iterable[str], available: Iterable[str]) -> tuple[str,
     targets = {arch.removesuffix(_PTX) for arch in available}
     lowest = min(map(_rank, targets), default=(0, 0, ""))
     plain = {arch for arch in wanted if not arch.endswith(("a", "f")) and _rank(arch) >= lowest}
-    exact = {arch for arch in wanted if arch.endswith(("a", "f")) and arch[:-1] in targets}
+    exact = {arch for arch in wanted if arch.endswith(("a", "f")) and not targets.isdisjoint({arch, arch[:-1]})}
     chosen = set(exact)
-    for target in targets - {arch[:-1] for arch in exact}:
+    for target in targets - exact - {arch[:-1] for arch in exact}:
         below = [
             arch
             for arch in plain
@@ -49,6 +49,13 @@ def intersect_cuda(asked: Iterable[str], available: Iterable[str]) -> tuple[str,
         if below:
             chosen.add(max(below, key=_rank))
     return sort_archs(arch + _PTX if arch in ptx else arch for arch in chosen)
+
+
+def restrict_archs(available: Iterable[str], chosen: Iterable[str]) -> tuple[str, ...]:
+    """Of the archs that a toolkit stands for those that were chosen, as they were chosen: `9.0a` in place of `9.0`."""
+    plain = {arch.removesuffix(_PTX) for arch in available}
+    names = ((arch, arch.removesuffix(_PTX).partition(":")[0]) for arch in chosen)
+    return sort_archs(arch for arch, name in names if name in plain or (name[-1] in "af" and name[:-1] in plain))
 
 
 def intersect_rocm(asked: Iterable[str], available: Iterable[str]) -> tuple[str, ...]:

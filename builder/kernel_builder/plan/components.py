@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from kernel_builder.backend import Backend
-from kernel_builder.plan.archs import default_archs, intersect_cuda, intersect_rocm, sort_archs
+from kernel_builder.plan.archs import default_archs, intersect_cuda, intersect_rocm, restrict_archs, sort_archs
 from kernel_builder.plan.model import Exclusion, ToolchainOffer
 from kernel_builder.plan.sharing import share_sources
 from kernel_builder.plan.units import has_device_code
@@ -32,8 +32,10 @@ def choose_components(spec: BuildSpec, backend: Backend, offer: ToolchainOffer) 
     toolkit = offer.key.toolkit
     available = default_archs(backend, toolkit)
     if offer.archs:
-        known = {arch.removesuffix("+PTX") for arch in offer.archs}
-        available = tuple(arch for arch in available if arch.removesuffix("+PTX") in known)
+        available = restrict_archs(available, offer.archs)
+    if backend in _WITH_ARCHS and not available and offer.archs:
+        listed = ", ".join(f"`{arch}`" for arch in offer.archs)
+        return ComponentChoice(refusal=f"{backend} {toolkit} is built for none of {listed}")
     if backend in _WITH_ARCHS and not available:
         return ComponentChoice(refusal=f"{backend} {toolkit} is too old for any device that this builder knows")
     chosen: list[Component] = []
