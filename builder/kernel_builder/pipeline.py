@@ -14,13 +14,14 @@ from kernel_builder.artifact.pack import CHOOSE_OUTPUT, list_stale, open_staging
 from kernel_builder.artifact.provenance import probe_source
 from kernel_builder.artifact.record import PLATFORM_POLICY, describe_artifact
 from kernel_builder.audit import AuditReport, Policy, Severity, audit_artifact
+from kernel_builder.audit.importing import probe_interpreter
 from kernel_builder.audit.policy import DEFAULT_POLICY
 from kernel_builder.backend import Backend
 from kernel_builder.compile import CompiledTree, Workspace, compile_project, open_workspace
 from kernel_builder.compile.workspace import work_dir_of
 from kernel_builder.container import Container
 from kernel_builder.disk import check_directory, explain_disk
-from kernel_builder.environment import TorchChoice, obtain_sdk, probe_surroundings
+from kernel_builder.environment import TorchChoice, list_pythons, obtain_sdk, probe_surroundings
 from kernel_builder.errors import AuditError, BadInputError, Location, Problem, ToolchainMissingError
 from kernel_builder.includes import declare_torch
 from kernel_builder.inputs import BuildInputs, list_package_files, probe_inputs
@@ -41,7 +42,7 @@ from kernel_builder.render.project import list_sdk_variables, render_project
 from kernel_builder.spec.model import BuildSpec
 from kernel_builder.spec.reader import load_spec
 from kernel_builder.toolchain import Toolchain
-from kernel_builder.toolchains import obtain_libraries, obtain_toolkit
+from kernel_builder.toolchains import Toolkit, obtain_libraries, obtain_toolkit
 from kernel_builder.torch_sdk import TorchSdk
 
 
@@ -187,6 +188,7 @@ def build_project(
     check_directory(output, CHOOSE_OUTPUT)  # now, not after an hour of compiling
     outcomes: list[Outcome] = []
     trees: dict[ToolchainKey, CompiledTree] = {}
+    toolkits: dict[ToolchainKey, Toolkit | None] = {}
     with (
         explain_disk("the work directory or the output", "choose another place with `--work-dir` and `--output`"),
         open_workspace(work_dir_of(planned.spec.root, work_dir), listener) as workspace,
@@ -194,7 +196,7 @@ def build_project(
         wanted = sorted({variant.sdk for variant in plan.variants if variant.sdk is not None}, key=str)
         sdks = {key: obtain_sdk(key, plan.environment, planned.installed, listener) for key in wanted}
         for key in plan.toolchains:
-            toolkit = None if key.toolkit is None else obtain_toolkit(key, listener)
+            toolkit = toolkits[key] = None if key.toolkit is None else obtain_toolkit(key, listener)
             trees[key] = compile_project(
                 render_project(plan, key),
                 plan,
@@ -210,6 +212,7 @@ def build_project(
                 container=planned.container,
             )
         source = probe_source(planned.spec.root, planned.inputs.files)
+        pythons = [probe_interpreter(python) for python in list_pythons(planned.installed)]
         with open_staging(output, listener) as staging:
             for variant in plan.variants:
                 name = f"{variant.kernel_name} {variant.variant}"
@@ -221,6 +224,7 @@ def build_project(
                         planned.toolchain,
                         source=source,
                         torch=None if variant.sdk is None else sdks[variant.sdk],
+                        toolkit=toolkits[variant.toolchain],
                         flags=trees[variant.toolchain].flags.get(variant.unique_id, ()),
                         platform_policy=PLATFORM_POLICY if policy is None or policy.name == DEFAULT_POLICY else None,
                     )
@@ -231,7 +235,7 @@ def build_project(
                     }
                     artifact = pack_artifact(tree, variant.variant, metadata, staging, package=package)
                 with step(listener, f"audit {name}"):
-                    report = audit_artifact(artifact, policy=policy)
+                    report = audit_artifact(artifact, policy=policy, pythons=pythons)
                 outcomes.append(_settle(artifact, report, planned, output, workspace, keep_failed=keep_failed))
     return BuildResult(tuple(outcomes), trees, plan.excluded, _find_stale(output, planned))
 

@@ -42,6 +42,8 @@ records = st.builds(
     flags=st.lists(texts, max_size=3).map(tuple),
     torch=st.none() | texts,
     tvm_ffi=st.none() | texts,
+    toolkit=st.none() | texts,
+    check_only=st.lists(texts, max_size=3).map(tuple),
     platform_policy=st.none() | texts,
     source_commit=st.none() | commits,
     source_tree=st.none() | commits,

@@ -46,7 +46,8 @@ class BuildRecord:
     """What we record beyond the loader's needs, under one key that it ignores.
 
     variant: name of the artifact. inputs: sha256 over all inputs. components: sha256 of each linked component's
-    files. compiler: name and version. flags: distinct compiler flags without paths, in order of appearance. torch,
+    files. compiler, toolkit: name and version, of host and of device code. check_only: archs whose code shows that the
+    sources compile, and nothing more. flags: distinct compiler flags without paths, in order of appearance. torch,
     tvm_ffi: full version compiled against. platform_policy: the manylinux policy that the audit holds it to.
     source_tree: git tree of the project's directory in the source commit. capabilities: what the author says users may
     rely on. interface: what they can call. tests: results that a test run added.
@@ -57,6 +58,8 @@ class BuildRecord:
     inputs: str
     components: Mapping[str, str] = field(default_factory=dict)
     compiler: str | None = None
+    toolkit: str | None = None
+    check_only: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     torch: str | None = None
     tvm_ffi: str | None = None

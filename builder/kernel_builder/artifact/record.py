@@ -12,6 +12,7 @@ from kernel_builder.inputs import BuildInputs
 from kernel_builder.plan import VariantPlan
 from kernel_builder.spec.model import BuildSpec, General, KernelDependency
 from kernel_builder.toolchain import Toolchain
+from kernel_builder.toolchains import Toolkit
 from kernel_builder.torch_sdk import TorchSdk
 from kernel_builder.variant import ArchVariant, TvmFfiAbi
 
@@ -28,19 +29,23 @@ def describe_artifact(
     *,
     source: SourceState | None,
     torch: TorchSdk | None = None,
+    toolkit: Toolkit | None = None,
     flags: tuple[str, ...] = (),
     platform_policy: str | None = PLATFORM_POLICY,
 ) -> Metadata:
     """Make the metadata of one artifact, without the digest, which only its files can give.
 
-    source: the git state of the project. torch: the one that it is compiled against, if any. flags: the
-    compiler flags of the variant's sources. platform_policy: what the audit holds a compiled Linux artifact to. No
-    clock, no host name and no path goes in, so that equal inputs give equal bytes.
+    source: the git state of the project. torch: the one that it is compiled against, if any. toolkit: what compiled its
+    device code, if anything. flags: the compiler flags of the variant's sources. platform_policy: what the audit holds
+    a compiled Linux artifact to. No clock, no host name and no path goes in, so that equal inputs give equal bytes.
     """
     record = replace(_record_sources(variant, inputs, source), capabilities=spec.general.capabilities)
     if isinstance(variant.variant, ArchVariant):
         is_linux = variant.variant.host.os == "linux"
         record = _record_tools(record, variant.variant, toolchain, torch)
+        if toolkit is not None:
+            unproven = tuple(arch for arch in variant.archs if arch.partition(":")[0] in toolkit.check_only)
+            record = replace(record, toolkit=toolkit.description, check_only=unproven)
         record = replace(record, flags=flags, platform_policy=platform_policy if is_linux else None)
     general = spec.general
     kernel_depends = _list_kernel_depends(general, variant.backend)

@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from kernel_builder.audit.policy import Policy
 from kernel_builder.audit.report import Finding
 from kernel_builder.audit.subject import Subject
 from kernel_builder.backend import Backend
-from kernel_builder.errors import BuilderError
+from kernel_builder.errors import BadInputError, BuilderError, Problem
 from kernel_builder.host import HostPlatform, probe_host
 from kernel_builder.variant import NoarchVariant, TorchAbi, TvmFfiAbi, Variant
 from kernel_builder.version import MinorVersion
@@ -77,25 +78,42 @@ _TORCH_NAMESPACES = frozenset(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """A Python on this machine, and the release line of the torch that it would import; None if it has none."""
+
+    python: Path
+    torch: MinorVersion | None
+
+
 def check_import(
-    subject: Subject, policy: Policy, findings: Iterable[Finding], seconds: float = _SECONDS
+    subject: Subject,
+    policy: Policy,
+    findings: Iterable[Finding],
+    seconds: float = _SECONDS,
+    *,
+    others: Iterable[Interpreter] = (),
 ) -> Iterable[Finding]:
     """Import the artifact as a user would, and tell what happened.
 
-    findings: what the other checks found. Code that is not what was built, or not for this machine, is not run.
+    findings: what the other checks found. Code that is not what was built, or not for this machine, is not run. others:
+    Pythons that are tried where the running one has not the torch that the artifact is for.
     """
     variant, metadata = subject.variant, subject.metadata
     blocking = sorted({finding.rule for finding in findings} & _BLOCKING_RULES)
     if variant is None or metadata is None or blocking:
         yield _tell_skipped(subject, f"it violates {', '.join(blocking)}")
         return
-    reason = reason_against_import(variant, probe_host(), probe_torch())
     if metadata.kernel_depends:
-        reason = "the kernels that it depends on would have to be downloaded"
-    if reason is None:
-        yield from _judge(subject, _run_probe(subject, metadata, variant.backend, policy, seconds))
+        yield _tell_skipped(subject, "the kernels that it depends on would have to be downloaded")
+        return
+    pythons = (Interpreter(Path(sys.executable), probe_torch()), *others)
+    reasons = {each: reason_against_import(variant, probe_host(), each.torch) for each in pythons}
+    fitting = next((each for each, reason in reasons.items() if reason is None), None)
+    if fitting is None:
+        yield _tell_skipped(subject, "; ".join(dict.fromkeys(reason for reason in reasons.values() if reason)))
     else:
-        yield _tell_skipped(subject, reason)
+        yield from _judge(subject, _run_probe(subject, metadata, variant.backend, policy, seconds, fitting))
 
 
 def reason_against_import(variant: Variant, host: HostPlatform, torch: MinorVersion | None) -> str | None:
@@ -122,6 +140,20 @@ def probe_torch() -> MinorVersion | None:
         return None
 
 
+def probe_interpreter(python: Path) -> Interpreter:
+    """Ask another Python for its torch. Raises `BadInputError` when it is not a Python that runs."""
+    ask = "import importlib.metadata as m, json; print(json.dumps([d.version for d in m.distributions(name='torch')]))"
+    try:
+        completed = process.run([python, "-I", "-c", ask], timeout=_SECONDS)
+        versions = json.loads(completed.lines[-1]) if completed.returncode == 0 and completed.lines else None
+        if isinstance(versions, list):
+            return Interpreter(python, MinorVersion.parse_release(versions[0]) if versions else None)
+    except (BuilderError, TimeoutError, ValueError):
+        pass
+    hint = "give the `python` of an environment that has the torch"
+    raise BadInputError(Problem(f"`{python}` is not a Python that runs", hint=hint))
+
+
 def tell_not_asked(subject: Subject) -> Finding:
     """The note that stands in the report when the import was not wanted."""
     return _tell_skipped(subject, "it was not asked for")
@@ -131,8 +163,8 @@ def _tell_skipped(subject: Subject, reason: str) -> Finding:
     return rules.IMPORT_DONE.found(subject.name, f"the artifact was not imported: {reason}")
 
 
-def _run_probe(
-    subject: Subject, metadata: Metadata, backend: Backend, policy: Policy, seconds: float
+def _run_probe(  # noqa: PLR0917 - one call, right above
+    subject: Subject, metadata: Metadata, backend: Backend, policy: Policy, seconds: float, interpreter: Interpreter
 ) -> dict[str, Any]:
     """What the probe answered, or what its end tells; nothing that the artifact does reaches this process."""
     with tempfile.TemporaryDirectory(prefix="kernel-builder-audit-") as scratch:
@@ -149,7 +181,9 @@ def _run_probe(
         request.write_text(json.dumps(document), encoding="utf-8")
         env = process.child_environment({"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"})
         env.pop("LOCAL_KERNELS", None)
-        argv: list[str | Path] = [sys.executable, "-P", "-B", "-X", "faulthandler", _PROBE, request, answer]
+        # Neither sees the directory of the script; another Python must not see this one's packages either.
+        safe_path = "-P" if interpreter.python == Path(sys.executable) else "-I"
+        argv: list[str | Path] = [interpreter.python, safe_path, "-B", "-X", "faulthandler", _PROBE, request, answer]
         try:
             completed = process.run(argv, cwd=Path(scratch), env=env, timeout=seconds)
             if completed.returncode == 0:

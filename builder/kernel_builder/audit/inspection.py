@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kernel_builder.artifact.model import Artifact
@@ -15,16 +15,29 @@ from kernel_builder.audit.subject import Subject, load_subject
 from kernel_builder.errors import BadInputError, Problem
 
 
-def audit_artifact(artifact: Artifact, *, policy: Policy | None = None, import_check: bool = True) -> AuditReport:
+def audit_artifact(
+    artifact: Artifact,
+    *,
+    policy: Policy | None = None,
+    import_check: bool = True,
+    pythons: Iterable[importing.Interpreter] = (),
+) -> AuditReport:
     """Hold an artifact against a policy, by default `hub`.
 
     What lies on disk is judged, not what `artifact` says about it. The import runs the artifact's code, in a process
-    of its own; the report says when it was not done. Raises `BadInputError` when the directory cannot be read.
+    of its own; the report says when it was not done. pythons: others than the running one, for their torch. Raises
+    `BadInputError` when the directory cannot be read.
     """
-    return audit_directory(artifact.path, policy=policy, import_check=import_check)
+    return audit_directory(artifact.path, policy=policy, import_check=import_check, pythons=pythons)
 
 
-def audit_directory(directory: Path, *, policy: Policy | None = None, import_check: bool = True) -> AuditReport:
+def audit_directory(
+    directory: Path,
+    *,
+    policy: Policy | None = None,
+    import_check: bool = True,
+    pythons: Iterable[importing.Interpreter] = (),
+) -> AuditReport:
     """Like `audit_artifact`, also for a directory that is too broken to be an `Artifact`."""
     policy = load_policy() if policy is None else policy
     try:
@@ -34,7 +47,7 @@ def audit_directory(directory: Path, *, policy: Policy | None = None, import_che
         raise BadInputError(Problem(f"cannot read the artifact `{directory}`: {error.strerror}", hint=hint)) from error
     findings = list(_check_files(subject, policy))
     if import_check:
-        findings += importing.check_import(subject, policy, findings)
+        findings += importing.check_import(subject, policy, findings, others=pythons)
     else:
         findings.append(importing.tell_not_asked(subject))
     order = {severity: rank for rank, severity in enumerate(Severity)}

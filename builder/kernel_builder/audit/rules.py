@@ -83,6 +83,7 @@ DEBUG_SECTIONS = Rule("debug-sections", _NOTE, "The binary carries no debug info
 DEVICE_CODE = Rule("device-code", _ERROR, "The GPU code is well formed.")
 DEVICE_ARCHS = Rule("device-archs", _ERROR, "There is GPU code for every arch that the metadata declares.")
 DEVICE_UNDECLARED = Rule("device-undeclared", _WARNING, "The metadata declares every arch that there is GPU code for.")
+DEVICE_CHECK_ONLY = Rule("device-check-only", _WARNING, "All GPU code was compiled with libraries that know its arch.")
 DEVICE_UNREAD = Rule("device-unread", _NOTE, "All GPU code is in a form that the audit reads.")
 
 # Loading it

@@ -140,7 +140,7 @@ def assemble_rocm(parts: HipParts, listener: Listener) -> Toolkit:
                 staging.rename(root)
     return Toolkit(
         key=parts.key,
-        tool=Tool("clang", parts.clang.argv, parts.clang.version),
+        tool=Tool("clang", parts.clang.argv, f"{parts.clang.version} with HIP {parts.hip_version}"),
         root=root,
         settings=_make_settings(parts.clang.path, root) | {"hip_DIR": str(root / "lib/cmake/hip")},
         environment={"ROCM_PATH": str(root), "HIP_PLATFORM": "amd"},

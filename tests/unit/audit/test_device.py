@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from kernel_builder.artifact.model import BuildRecord
 from kernel_builder.audit.binary import BinaryFormat
 from kernel_builder.audit.checks.device import check_device_code
 from kernel_builder.audit.device import DeviceCode, DeviceImage, read_device_code
@@ -170,6 +171,16 @@ def test_code_for_another_backend_is_found() -> None:
 def test_what_cannot_be_read_is_not_called_missing() -> None:
     findings = check(ROCM, ("gfx90a",), DeviceCode(unread=("an offload bundle is compressed with zstd",)))
     assert [rule for rule, _ in findings] == ["device-unread"]
+
+
+def test_an_arch_that_was_only_checked_is_told() -> None:
+    subject = subject_of(ROCM, ("gfx942",), images(Backend.ROCM, "gfx942"))
+    assert subject.metadata is not None
+    record = BuildRecord(variant=ROCM, builder_version="1", inputs="0", check_only=("gfx942",))
+    variant = parse_variant(ROCM)
+    assert isinstance(variant, ArchVariant)
+    (finding,) = check_device_code(replace(subject, metadata=replace(subject.metadata, record=record)), variant)
+    assert (finding.rule, "code for `gfx942`" in finding.message) == ("device-check-only", True)
 
 
 def test_damage_is_an_error() -> None:

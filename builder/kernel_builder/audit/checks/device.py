@@ -11,7 +11,13 @@ from kernel_builder.audit.subject import Library, Subject
 from kernel_builder.backend import Backend
 from kernel_builder.variant import ArchVariant
 
-RULES = (rules.DEVICE_CODE, rules.DEVICE_ARCHS, rules.DEVICE_UNDECLARED, rules.DEVICE_UNREAD)
+RULES = (
+    rules.DEVICE_CODE,
+    rules.DEVICE_ARCHS,
+    rules.DEVICE_UNDECLARED,
+    rules.DEVICE_CHECK_ONLY,
+    rules.DEVICE_UNREAD,
+)
 _READABLE = frozenset({Backend.CUDA, Backend.ROCM})
 _PTX = "+PTX"
 _NAMES = {Backend.CUDA: "a fat binary of CUDA", Backend.ROCM: "an offload bundle of HIP"}
@@ -35,6 +41,13 @@ def check_device_code(subject: Subject, variant: ArchVariant) -> Iterable[Findin
     unread = any(library.facts is not None and library.facts.device_code.unread for library in readable)
     declared = None if subject.metadata is None else subject.metadata.archs
     yield from _check_archs(name, own, declared, complete=not unread)
+    record = None if subject.metadata is None else subject.metadata.record
+    if record is not None and record.check_only:
+        listed = ", ".join(f"`{arch}`" for arch in record.check_only)
+        message = (
+            f"its code for {listed} shows that the sources compile, and nothing more: the device libraries are older"
+        )
+        yield rules.DEVICE_CHECK_ONLY.found(name, message, "build it with a toolkit that knows these devices")
 
 
 def _check_form(libraries: Iterable[Library]) -> Iterator[Finding]:
