@@ -119,6 +119,16 @@ def describe_installed(sdk: TorchSdk, host: HostPlatform, matrix: Matrix) -> Tor
     return replace(known, cxx11=sdk.cxx11 is not False, builds=frozenset(builds) | (known.builds or frozenset()))
 
 
+def list_pythons(installed: Iterable[TorchSdk]) -> Iterator[Path]:
+    """The Pythons of other environments that torches were found in: they can import what is built for them."""
+    for sdk in installed:
+        environment = next((place for place in sdk.root.parents if (place / "pyvenv.cfg").is_file()), None)
+        if environment is not None and not sdk.root.is_relative_to(sys.prefix):
+            for name in ("bin/python", "Scripts/python.exe"):
+                if (environment / name).exists():
+                    yield environment / name
+
+
 def obtain_sdk(
     key: TorchSdkKey,
     environment: BuildEnvironment,

@@ -10,6 +10,7 @@ import click
 from kernel_builder.artifact.load import is_variant_name, list_variant_directories
 from kernel_builder.artifact.model import METADATA_FILE
 from kernel_builder.audit import AuditReport, Severity, audit_directory, load_policy
+from kernel_builder.audit.importing import probe_interpreter
 from kernel_builder.cli.console import Console
 from kernel_builder.cli.options import json_option, pass_console, policy_option, talk_options
 from kernel_builder.errors import BadInputError, ExitCode, Problem
@@ -21,11 +22,19 @@ _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
 @policy_option
+@click.option(
+    "--python",
+    "pythons",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Import also in this Python, where it has the torch that an artifact is for.  [repeatable]",
+)
 @click.option("--no-import", is_flag=True, help="Read the files only; do not import them in a process of their own.")
 @json_option
 @talk_options
 @pass_console
-def audit(console: Console, paths: Sequence[Path], policy: str, *, no_import: bool) -> int:
+def audit(console: Console, paths: Sequence[Path], policy: str, pythons: Sequence[Path], *, no_import: bool) -> int:
     """Audit artifacts.
 
     Each PATH is an artifact, a directory of artifacts, or a project that has one (default: this directory). Exits
@@ -33,7 +42,11 @@ def audit(console: Console, paths: Sequence[Path], policy: str, *, no_import: bo
     """
     directories = [found for path in paths or (Path(),) for found in _find_directories(path)]
     rules = load_policy(policy)
-    reports = [audit_directory(directory, policy=rules, import_check=not no_import) for directory in directories]
+    others = [probe_interpreter(python) for python in pythons]
+    reports = [
+        audit_directory(directory, policy=rules, import_check=not no_import, pythons=others)
+        for directory in directories
+    ]
     passed = all(report.passed for report in reports)
     if console.as_json:
         documents = [

@@ -3,17 +3,25 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
 from kernel_builder import process
 from kernel_builder.audit import audit_directory, importing
-from kernel_builder.audit.importing import check_import, probe_torch, reason_against_import
+from kernel_builder.audit.importing import (
+    Interpreter,
+    check_import,
+    probe_interpreter,
+    probe_torch,
+    reason_against_import,
+)
 from kernel_builder.audit.policy import load_policy
 from kernel_builder.audit.report import Finding
 from kernel_builder.audit.subject import load_subject
 from kernel_builder.backend import Backend
+from kernel_builder.errors import BadInputError
 from kernel_builder.host import HostPlatform
 from kernel_builder.spec.model import KernelDependency
 from kernel_builder.variant import parse_variant
@@ -168,3 +176,40 @@ def test_the_probe_answers_in_json(tmp_path: Path) -> None:
     request.write_text(json.dumps({**document, "modules": ["absent"]}))
     process.run([sys.executable, "-P", importing._PROBE, request, answer])
     assert json.loads(answer.read_text()) == {"outcome": "skipped", "detail": "the module `absent` is not installed"}
+
+
+@pytest.fixture(scope="module")
+def other_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python of another environment that has this one's packages."""
+    place = tmp_path_factory.mktemp("other")
+    process.run([sys.executable, "-m", "venv", "--without-pip", place])
+    (packages,) = place.glob("lib/python3.*/site-packages")
+    (packages / "shared.pth").write_text(f"{sysconfig.get_path('purelib')}\n", encoding="utf-8")
+    return place / "bin" / "python"
+
+
+def test_another_python_is_asked_for_its_torch(other_python: Path, tmp_path: Path) -> None:
+    assert probe_interpreter(other_python) == Interpreter(other_python, probe_torch())
+    (tmp_path / "text").write_text("not a program", encoding="utf-8")
+    for path in (tmp_path / "nowhere", tmp_path, tmp_path / "text"):
+        with pytest.raises(BadInputError, match="is not a Python that runs"):
+            probe_interpreter(path)
+
+
+def test_the_python_with_the_right_torch_imports(
+    other_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "probe_torch", lambda: None)  # the builder stands alone
+    artifact = write_artifact(tmp_path, variant="torch-cpu", files={"__init__.py": GOOD_INIT, "_ops.py": NOARCH_OPS})
+    subject, policy = load_subject(artifact), load_policy()
+    (finding,) = check_import(subject, policy, (), others=[probe_interpreter(other_python)])
+    assert finding.message == "the artifact was imported with `kernels`"
+    (finding,) = check_import(subject, policy, ())
+    assert finding.message == "the artifact was not imported: torch is not installed beside the builder"
+
+
+def test_every_python_that_was_considered_is_told(tmp_path: Path) -> None:
+    artifact = write_artifact(tmp_path, variant="torch212-cxx11-cpu-x86_64-linux")
+    others = [Interpreter(Path("python"), MinorVersion(2, 11))]
+    (finding,) = check_import(load_subject(artifact), load_policy(), (), others=others)
+    assert finding.message == f"the artifact was not imported: torch here is {probe_torch()}; torch here is 2.11"
