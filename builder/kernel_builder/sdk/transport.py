@@ -21,6 +21,7 @@ _OK, _PARTIAL, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _GONE, _NOT_SATISFIABLE = 
 _NO_SUFFIX = {400, 416, 501}
 _BUSY = (429, 500, 502, 503, 504)
 _MOST_REDIRECTS = 10
+_LONGEST_PAUSE = 30.0
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -55,6 +56,14 @@ class Stream:
     blocks: Iterator[bytes]
 
 
+class _Patience(urllib3.Retry):
+    """Waits as long as a server asks for, but not for hours."""
+
+    def get_retry_after(self, response: urllib3.BaseHTTPResponse) -> float | None:
+        wanted = super().get_retry_after(response)
+        return None if wanted is None else min(wanted, _LONGEST_PAUSE)
+
+
 class Transport:
     """One user's way to all indexes. Not for several threads."""
 
@@ -63,7 +72,7 @@ class Transport:
         self._settings = settings
         self._on_traffic = on_traffic
         self._connections = Connections(settings)
-        self._retries = urllib3.Retry(
+        self._retries = _Patience(
             total=settings.retries, backoff_factor=0.3, status_forcelist=_BUSY, redirect=0, raise_on_status=False
         )
 

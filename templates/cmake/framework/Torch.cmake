@@ -47,6 +47,9 @@ function(kernel_find_torch_library release name)
   endif()
   kernel_torch_directory(sdk "${release}")
   set(location "${sdk}/lib/${file}")
+  if(APPLE AND NOT EXISTS "${location}") # an SDK slice has the largest libraries as text
+    set(location "${sdk}/lib/lib${name}.tbd")
+  endif()
   if(NOT EXISTS "${location}")
     message(FATAL_ERROR "The torch in `${sdk}` has no `${file}`.\n"
       "Give KERNEL_TORCH_SDK a torch that is built for `${KERNEL_PROJECT_BACKEND}`.")
