@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from huggingface_hub import HfApi
 
@@ -26,6 +26,7 @@ class RegistryProcess:
     tokens: bool = True
     port: int = 0
     endpoint: str = ""
+    document: dict[str, Any] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     _process: subprocess.Popen[str] | None = None
 
@@ -55,7 +56,8 @@ class RegistryProcess:
                 break
         if not lines or '"ok": true' not in "".join(lines):
             raise AssertionError(self._process.communicate()[1])
-        self.endpoint = json.loads("".join(lines))["endpoint"]
+        self.document = json.loads("".join(lines))
+        self.endpoint = self.document["endpoint"]
         self.port = int(self.endpoint.rpartition(":")[2])
 
     def kill(self) -> None:

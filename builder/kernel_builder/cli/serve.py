@@ -65,6 +65,14 @@ _LOGGERS = ("kernel_builder.serve", "uvicorn.error")
     help="Refuse larger files.",
 )
 @click.option(
+    "--part",
+    type=click.IntRange(1, 1 << 20),
+    default=64,
+    metavar="MB",
+    show_default=True,
+    help="With `--lfs`, take larger files in parts of this size.",
+)
+@click.option(
     "--patience",
     type=click.FloatRange(0.1, 86400),
     default=60.0,
@@ -87,6 +95,7 @@ def serve(
     read_token: str | None,
     trusted: Sequence[str],
     max_file: int,
+    part: int,
     patience: float,
     **options: Any,
 ) -> None:
@@ -101,7 +110,7 @@ def serve(
         url=_check_url(url),
         accounts=accounts,
         trusted=frozenset(name.lower() for name in trusted) or None,
-        limits=registries.Limits(file=max_file * _MB, commit=3 * max_file * _MB, patience=patience),
+        limits=registries.Limits(file=max_file * _MB, commit=3 * max_file * _MB, patience=patience, part=part * _MB),
         **options,
     )
 

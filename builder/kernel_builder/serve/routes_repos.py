@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from kernel_builder.serve.bodies import read_json
+from kernel_builder.serve.catalog import MovedError
 from kernel_builder.serve.describe import describe_repository
 from kernel_builder.serve.faults import RequestError, bad_request
 from kernel_builder.serve.names import RepoId, RepoType
@@ -27,7 +28,7 @@ from kernel_builder.serve.registry import (
     word,
 )
 from kernel_builder.serve.repository import MAIN, Repository
-from kernel_builder.serve.tokens import Access
+from kernel_builder.serve.tokens import Access, Caller
 
 _PAGE = 1000
 _VISIBILITIES = {"public": False, "private": True}
@@ -55,12 +56,20 @@ def _read_private(body: dict[str, Any]) -> bool | None:
     return _VISIBILITIES[visibility]
 
 
+def _can_see(request: Request, wanted: RepoId, caller: Caller) -> bool:
+    """Whether a repository has the name, in whatever spelling, and the caller may know it. A sign does not count."""
+    try:
+        return find_readable(request, wanted, caller) is not None
+    except MovedError as moved:
+        return moved.new.key == wanted.key
+
+
 async def create(request: Request) -> Response:
     """Make a repository."""
     body = await read_json(request)
     wanted, caller = _read_id(request, body), caller_of(request)
     catalog = registry_of(request).catalog
-    if not caller.is_known or find_readable(request, wanted, caller) is None:
+    if not caller.is_known or not _can_see(request, wanted, caller):
         # Whoever may not make a repository that they see already learns no more than that it is there.
         require_write(request, caller, wanted.namespace)
     answer = {"url": f"{endpoint_of(request)}/{wanted.url_path}", "name": str(wanted), "id": str(wanted)}

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import ClassVar
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -17,7 +18,6 @@ from kernel_builder.serve.registry import Registry
 
 _BACKLOG = 512
 _MAX_CONNECTIONS = 512
-_KEEP_ALIVE = 75
 _GRACE = 10
 
 
@@ -67,7 +67,7 @@ def run_server(registry: Registry, listener: socket.socket, started: Callable[[]
         server_header=False,
         backlog=_BACKLOG,
         limit_concurrency=_MAX_CONNECTIONS,
-        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_keep_alive=max(1, round(registry.limits.patience)),
         timeout_graceful_shutdown=_GRACE,
     )
     try:
@@ -90,22 +90,42 @@ class _Server(uvicorn.Server):
 
 
 class _PatientProtocol(H11Protocol):
-    """Closes a connection over which no whole request header comes in time."""
+    """Closes a connection over which a request's header does not come in time, however often a byte of it does."""
 
     patience: ClassVar[float]
+    _clock: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Set the clock."""
+        """Set the clock for the first request."""
         super().connection_made(transport)
-        self._first_header = self.loop.call_later(self.patience, self._give_up)
+        self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""
-        self._first_header.cancel()
+        self._stop()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """Set the clock when a header has begun, stop it when it is whole."""
+        super().data_received(data)
+        self._watch()
+
+    def _watch(self) -> None:
+        if not self._is_waiting():
+            self._stop()
+        elif self._clock is None:
+            self._clock = self.loop.call_later(self.patience, self._give_up)
+
+    def _stop(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+    def _is_waiting(self) -> bool:
+        return self.conn.their_state is h11.IDLE
+
     def _give_up(self) -> None:
-        if self.cycle is None:
+        if self._is_waiting():
             self.transport.close()
 
 
