@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from itertools import takewhile
+from keyword import iskeyword
 from pathlib import Path
 from types import FrameType
 
@@ -35,13 +36,17 @@ COMMANDS = (
     "test",
     "bench",
     "upload",
+    "export",
+    "import",
+    "key",
+    "wheel",
     "sdk",
     "clean",
     "doctor",
     "serve",
     "completion",
 )
-"""Each is a module of this package with a click command of the same name."""
+"""Each is a module of this package with a click command of the same name; `import` is called `import_` in Python."""
 
 
 _BAD_PATHS = {errno.ENAMETOOLONG, errno.ELOOP}
@@ -81,7 +86,8 @@ class _Commands(click.Group):
             close = get_close_matches(cmd_name, COMMANDS, n=1)
             guess = f". Did you mean `{close[0]}`?" if close else ""
             raise click.UsageError(f"No such command `{cmd_name}`{guess}", ctx)
-        command: click.Command = getattr(import_module(f"kernel_builder.cli.{cmd_name}"), cmd_name)
+        name = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        command: click.Command = getattr(import_module(f"kernel_builder.cli.{name}"), name)
         return command
 
 

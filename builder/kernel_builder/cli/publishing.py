@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
@@ -44,6 +45,23 @@ kernels_option = click.option(
 )
 
 
+keep_option = click.option(
+    "--keep", is_flag=True, help="Leave variants on the branch that are not here: another machine built them."
+)
+
+places_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the files are put.  [default: PROJECT/dist]",
+)
+
+artifacts_option = click.option(
+    "--artifacts", type=click.Path(path_type=Path), metavar="DIR", help="Where artifacts are.  [default: PROJECT/build]"
+)
+
+
 def gate_options(command: _F) -> _F:
     """Add `--allow-untested` and `--allow-unaudited`, which arrive as one `waiver`."""
 
@@ -59,36 +77,50 @@ def gate_options(command: _F) -> _F:
     return cast("_F", collect)
 
 
-def choose_repositories(
-    spec: BuildSpec, artifacts: Sequence[Artifact], repo_id: str | None, kernels: Sequence[str]
-) -> list[tuple[str, tuple[Artifact, ...]]]:
-    """Which artifacts go where: one kernel's to `--repo`, else every kernel's to the repository that it declares."""
+def choose_kernels(
+    spec: BuildSpec, artifacts: Sequence[Artifact], kernels: Sequence[str]
+) -> dict[str, tuple[Artifact, ...]]:
+    """The artifacts of each kernel, the project's own first; of all kernels, unless some are named.
+
+    Raises `NothingSelectedError` when a named one was not built, `BadInputError` for one of another version.
+    """
     groups: dict[str, list[Artifact]] = {}
     for artifact in artifacts:
         groups.setdefault(artifact.metadata.name, []).append(artifact)
-    declared = map_repositories(spec)
-    names = list(kernels) or ([spec.general.name] if repo_id is not None else [n for n in groups if n in declared])
+    own = (spec.general.name, *(face.name for face in spec.faces))
+    names = list(kernels) or [name for name in own if name in groups]
     missing = [name for name in names if name not in groups]
-    if missing:
+    if missing or not names:
+        name = missing[0] if missing else spec.general.name
         raise NothingSelectedError(
-            Problem(f"there is no artifact of `{missing[0]}`", hint="`kernel-builder build` makes them")
+            Problem(f"there is no artifact of `{name}`", hint="`kernel-builder build` makes them")
         )
-    if repo_id is not None:
-        if len(names) != 1:
-            raise BadInputError(Problem("`--repo` takes one kernel", hint="name it with `--kernel`"))
-        declared = {names[0]: repo_id}
-    homeless = [name for name in names if name not in declared]
-    if homeless or not names:
-        name = homeless[0] if homeless else spec.general.name
-        hint = "name it with `--repo owner/name`, or as `repo-id` of `[general.hub]` in `build.toml`"
-        raise BadInputError(Problem(f"there is no repository for `{name}`", hint=hint))
     for name in names:
         for artifact in groups[name]:
             if artifact.metadata.version != spec.general.version:
                 built, wanted = artifact.metadata.version, spec.general.version
                 message = f"`{artifact.path}` was built as version {built}, `build.toml` says {wanted}"
                 raise BadInputError(Problem(message, hint="build it again"))
-    return [(declared[name], tuple(groups[name])) for name in names]
+    return {name: tuple(groups[name]) for name in names}
+
+
+def choose_repositories(
+    spec: BuildSpec, artifacts: Sequence[Artifact], repo_id: str | None, kernels: Sequence[str]
+) -> list[tuple[str, tuple[Artifact, ...]]]:
+    """Which artifacts go where: one kernel's to `--repo`, else every kernel's to the repository that it declares."""
+    declared = map_repositories(spec)
+    if repo_id is not None and not kernels:
+        kernels = [spec.general.name]
+    groups = choose_kernels(spec, artifacts, kernels)
+    if repo_id is not None:
+        if len(groups) != 1:
+            raise BadInputError(Problem("`--repo` takes one kernel", hint="name it with `--kernel`"))
+        declared = dict.fromkeys(groups, repo_id)
+    homeless = [name for name in groups if name not in declared]
+    if homeless and (kernels or len(homeless) == len(groups)):
+        hint = "name it with `--repo owner/name`, or as `repo-id` of `[general.hub]` in `build.toml`"
+        raise BadInputError(Problem(f"there is no repository for `{homeless[0]}`", hint=hint))
+    return [(declared[name], group) for name, group in groups.items() if name in declared]
 
 
 def prepare_release(spec: BuildSpec, artifacts: Sequence[Artifact], evidence: Mapping[str, Evidence]) -> Release:

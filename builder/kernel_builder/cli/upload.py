@@ -24,6 +24,7 @@ from kernel_builder.cli.progress import show_progress
 from kernel_builder.cli.publishing import (
     choose_repositories,
     gate_options,
+    keep_option,
     kernels_option,
     prepare_release,
     repo_option,
@@ -54,9 +55,7 @@ _WORDS = {Action.ADD: "added", Action.REPLACE: "replaced", Action.KEEP: "unchang
 @click.option("--branch", metavar="NAME", help="The branch to publish on.  [default: v<version>]")
 @click.option("--private", is_flag=True, help="Make the repository private, if it has to be made.")
 @click.option("--create-pr", is_flag=True, help="Propose the change in a pull request.")
-@click.option(
-    "--keep", is_flag=True, help="Leave variants on the branch that are not here: another machine built them."
-)
+@keep_option
 @kernels_option
 @output_option
 @policy_option
@@ -106,7 +105,10 @@ def upload(  # noqa: PLR0917 - click passes by name
         for plan in plans:
             write_upload_plan(console, plan)
         receipts = [() if dry_run else run_upload(hub, plan, listener=listener) for plan in plans]
-    write_receipts(console, plans, receipts, dry_run=dry_run)
+    if console.as_json:
+        releases = [describe_upload(plan, done) for plan, done in zip(plans, receipts, strict=True)]
+        console.write_json({"dry-run": dry_run, "releases": releases})
+    write_receipts(console, plans, receipts)
 
 
 def write_upload_plan(console: Console, plan: UploadPlan) -> None:
@@ -129,13 +131,8 @@ def write_upload_plan(console: Console, plan: UploadPlan) -> None:
         console.warn(notice)
 
 
-def write_receipts(
-    console: Console, plans: Sequence[UploadPlan], receipts: Sequence[Sequence[BranchReceipt]], *, dry_run: bool
-) -> None:
-    """What the Hub confirmed, and the lines that work now."""
-    if console.as_json:
-        pairs = zip(plans, receipts, strict=True)
-        console.write_json({"dry-run": dry_run, "releases": [_describe(plan, done) for plan, done in pairs]})
+def write_receipts(console: Console, plans: Sequence[UploadPlan], receipts: Sequence[Sequence[BranchReceipt]]) -> None:
+    """What the Hub confirmed, and the line that works now."""
     for plan, done in zip(plans, receipts, strict=True):
         for receipt in done:
             outcome = "published" if receipt.changed else "unchanged"
@@ -162,7 +159,8 @@ def format_size(size: int) -> str:
     return f"{size} B" if size < 1000 else f"{size / 1e3:.1f} kB" if size < 1e6 else f"{size / 1e6:.2f} MB"  # noqa: PLR2004
 
 
-def _describe(plan: UploadPlan, receipts: Sequence[BranchReceipt]) -> dict[str, Any]:
+def describe_upload(plan: UploadPlan, receipts: Sequence[BranchReceipt]) -> dict[str, Any]:
+    """One release and what became of it, as the JSON documents carry it."""
     done = {receipt.branch: receipt for receipt in receipts}
     return {
         "kernel": plan.release.name,

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from kernel_builder.backend import Backend
 from kernel_builder.errors import NothingSelectedError, Problem
 from kernel_builder.plan.model import BuildPlan, VariantPlan
+from kernel_builder.variant import Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +21,14 @@ class Selector:
 
     def selects(self, variant: VariantPlan) -> bool:
         """Whether all that is chosen applies to this variant."""
-        name = str(variant.variant)
+        return self.fits(variant.kernel_name, variant.variant)
+
+    def fits(self, kernel: str, variant: Variant) -> bool:
+        """The same for a variant that was made already."""
         return (
-            (not self.variants or any(fnmatchcase(name, glob) for glob in self.variants))
+            (not self.variants or any(fnmatchcase(str(variant), glob) for glob in self.variants))
             and (not self.backends or variant.backend in self.backends)
-            and (not self.kernels or variant.kernel_name in self.kernels)
+            and (not self.kernels or kernel in self.kernels)
         )
 
     def select(self, plan: BuildPlan) -> BuildPlan:

@@ -66,7 +66,7 @@ def render_card(release: Release, page: Page) -> bytes:
         lists=[(title, words) for title, words in lists if words],
         version=str(release.version),
         variants=[_describe_variant(holding, release) for holding in holdings],
-        tables=[_make_table(report, release) for report in page.reports],
+        tables=[table for report in page.reports if (table := _make_table(report, release)) is not None],
         figures=[figure.path for figure in release.figures],
     )
 
@@ -169,13 +169,17 @@ def _find_digest(holding: Holding) -> str:
     return _tested_artifact(holding.metadata) or "not recorded"
 
 
-def _make_table(report: Mapping[str, Any], release: Release) -> dict[str, Any]:
+def _make_table(report: Mapping[str, Any], release: Release) -> dict[str, Any] | None:
+    """The figures of one report; None for one that does not have the form of its schema."""
     machine = report.get("machine", {})
     title = f"on {machine.get('cpu')} with torch {machine.get('torch')}, {str(report.get('date'))[:10]}"
     tested = {_tested_artifact(holding.metadata) for holding in release.holdings}
     if report.get("artifact") not in tested:
         title += ", with an earlier build"
-    rows = [[row[column] for column in _COLUMNS] for row in list_rows(report)]
+    try:
+        rows = [[row[column] for column in _COLUMNS] for row in list_rows(report)]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
     if len(rows) > _MOST_ROWS:
         title += f"; the first {_MOST_ROWS} of {len(rows)} workloads"
     return {"title": title, "rows": rows[:_MOST_ROWS]}

@@ -34,7 +34,8 @@ def make_artifact(
     parsed = parse_variant(variant)
     identifier = f"_{name}_cpu_0123abc"
     library = {f"{identifier}.abi3.so": b"\x7fELF" + SCHEMA} if isinstance(parsed, ArchVariant) else {}
-    for path, content in {"__init__.py": PACKAGE, **library, **(files or {})}.items():
+    package = {"__init__.py": PACKAGE, "_ops.py": f"import torch\n\nops = torch.ops.{identifier}\n"}
+    for path, content in {**package, **library, **(files or {})}.items():
         (target / path).parent.mkdir(parents=True, exist_ok=True)
         (target / path).write_bytes(content if isinstance(content, bytes) else content.encode())
     record = BuildRecord(
