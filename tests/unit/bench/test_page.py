@@ -1,0 +1,64 @@
+"""The page tells what the figures in the repository say, and nothing that was typed."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def page() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("page", ROOT / "benchmarks" / "page.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_page_tells_the_figures_that_are_kept(page: ModuleType) -> None:
+    place, section = page.read_section(ROOT / page.PAGE)
+    assert list((ROOT / place).glob("*.json"))
+    assert section == page.render_section(ROOT, place)
+
+
+def test_writing_twice_changes_nothing(page: ModuleType, tmp_path: Path) -> None:
+    text = (ROOT / page.PAGE).read_text(encoding="utf-8")
+    place, _ = page.read_section(ROOT / page.PAGE)
+    copy = tmp_path / "docs" / "benchmarks.md"
+    copy.parent.mkdir()
+    copy.write_text(text, encoding="utf-8")
+    kept = tmp_path / place
+    kept.mkdir(parents=True)
+    for figures in (ROOT / place).glob("*.json"):
+        (kept / figures.name).write_bytes(figures.read_bytes())
+    page.write_page(copy, place)
+    assert copy.read_text(encoding="utf-8") == text
+
+
+def test_every_kind_of_figures_has_a_table(page: ModuleType, tmp_path: Path) -> None:
+    column = {"latency-s": 1.0, "tokens-per-s": 32.0, "alloc-bytes": 1 << 30, "reserved-bytes": 2 << 30}
+    columns = {
+        "sdpa": column | {"times-sdpa": [1.0, 1.0, 1.0]},
+        "flash-attn-kernel": column | {"times-sdpa": [0.9, 0.95, 1.0]},
+        "attn-sinks": column | {"times-sdpa": [1.0, 1.1, 1.2]},
+    }
+    row = {"step-s": [1.0, 2.0, 3.0], "tokens-per-s": 5.0, "alloc-bytes": 0, "reserved-bytes": 0, "loss": 7.5}
+    about = {"threads": 2, "load-before": 0.25, "options": {"prompt": "256"}, "model": "a model"}
+    files = {
+        "generate-2": about | {"cells": [{"batch": 1, "tokens": 32, "columns": columns}]},
+        "train": about | {"loop": "a plain loop", "rows": [row | {"label": "sdpa"}, row | {"label": "attn-sinks"}]},
+        "first-use": about | {"build-s": 60.0, "own-s": 0.5, "prebuilt-s": 0.25, "same-binary": True},
+    }
+    for name, figures in files.items():
+        (tmp_path / f"{name}.json").write_text(page.json.dumps(figures), encoding="utf-8")
+    text = page.render_section(tmp_path, Path())
+    assert "| 1 | 32 | 1.000 / 32.0 / 1.000 / 2.000 |" in text
+    assert "| 1 | 32 | **0.95 (0.90 .. 1.00)** | 1.10 (1.00 .. 1.20) |" in text
+    assert "| attn-sinks | 2.000 (1.000 .. 3.000) | 5 | 1.00 | 0.000 | 7.5000 |" in text
+    assert "| from source | 60.0 | 0.50 | 60.5 |" in text
