@@ -79,6 +79,7 @@ def probe_surroundings(
         offers=offers,
         lacks=lacks,
         tvm_ffi=None if toolchain.tvm_ffi is None else toolchain.tvm_ffi.release,
+        platforms=_list_platforms(torches) if choice.whole else (),
     )
     return Surroundings(environment, toolchain, installed)
 
@@ -152,6 +153,10 @@ def obtain_sdk(
         offline=offline,
         listener=listener,
     )
+
+
+def _list_platforms(torches: Iterable[TorchRelease]) -> tuple[HostPlatform, ...]:
+    return tuple(sorted({build.host for torch in torches for build in torch.builds or ()}))
 
 
 def _offer_more(

@@ -19,7 +19,7 @@ from kernel_builder.host import HostPlatform
 from kernel_builder.plan import BuildPlan, describe_plan, plan_build
 from kernel_builder.render import FileSet, render_project
 from kernel_builder.spec.reader import load_spec
-from tests.unit.plan.projects import make_environment
+from tests.unit.plan.projects import make_environment, make_torch
 
 PROJECTS = Path(__file__).parent / "projects"
 TEMPLATES = Path(__file__).parents[2] / "templates"
@@ -37,6 +37,7 @@ ENVIRONMENTS = {
     "metal": make_environment(host=HostPlatform("aarch64", "darwin")),
     "noarch": make_environment(torch=None),
     "rocm": make_environment(rocm="7.1"),
+    "several-abis": make_environment(*map(make_torch, ("2.11", "2.13", "2.15")), cuda="12.6 13.0"),
     "tvm-ffi": CUDA,
     "xpu": make_environment(xpu="2025.3"),
 }

@@ -86,7 +86,7 @@ class BuildEnvironment:
 
     host: the machine itself. torches: the releases to plan for; none: compiled torch variants cannot be planned.
     offers and lacks: of all backends that the project may want. tvm_ffi: release line of the tvm-ffi at hand, None if
-    there is none.
+    there is none. platforms: those that the user wants to hear about, whether something compiles for them or not.
     """
 
     host: HostPlatform
@@ -94,6 +94,7 @@ class BuildEnvironment:
     offers: tuple[ToolchainOffer, ...] = ()
     lacks: tuple[ToolchainLack, ...] = ()
     tvm_ffi: MinorVersion | None = None
+    platforms: tuple[HostPlatform, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ def list_points(spec: BuildSpec, environment: BuildEnvironment, backend: Backend
             if isinstance(point, Point):
                 points.append(point)
             yield point
+    yield from _list_other_platforms(environment, backend)
     if not any(offer.key.backend is backend for offer in environment.offers):
         yield Refusal(_explain_lack(environment, backend))
     elif isinstance(framework, TorchFramework):
@@ -196,6 +197,18 @@ def _list_missing(
                 if own == str(abi) and host == build.host and version is not None and _serves(version, build)
             ]
             yield Refusal(_explain_missing(environment, build, max(serving, default=None)), name)
+
+
+def _list_other_platforms(environment: BuildEnvironment, backend: Backend) -> Iterator[Refusal]:
+    """The platforms that a release is published for, and that nothing here compiles for."""
+    served = {offer.key.host or environment.host for offer in environment.offers if offer.key.backend is backend}
+    published = {
+        build.host for torch in environment.torches for build in torch.builds or () if build.backend is backend
+    }
+    for host in environment.platforms:
+        if served and host in published - served - {environment.host}:
+            reason = f"nothing on {environment.host} compiles for {host}; build on such a machine"
+            yield Refusal(reason, f"{backend} on {host}")
 
 
 def _is_for(offer: ToolchainOffer, backend: Backend) -> bool:
