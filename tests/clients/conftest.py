@@ -10,8 +10,10 @@ import pytest
 import torch
 import transformers
 
+from tests.clients.published import OPTIONS, Published, publish_both
 from tests.clients.repositories import local_kernels
 from tests.kernels.artifact import attention_repository
+from tests.registry.process import RegistryProcess
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +31,14 @@ def flash_repository(attention_artifact: Path) -> Path:
 def sinks_repository(attention_artifact: Path) -> Path:
     """Give the directory that holds the artifacts of `attn-sinks`."""
     return attention_artifact / "build" / "attn-sinks"
+
+
+@pytest.fixture(scope="session")
+def published(attention_artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
+    """Give a registry that holds both kernels, as `kernel-builder upload` leaves them."""
+    with RegistryProcess(tmp_path_factory.mktemp("registry") / "root", OPTIONS) as registry:
+        commits = publish_both(registry, attention_artifact / "build")
+        yield Published(registry, tmp_path_factory.mktemp("home"), commits)
 
 
 @pytest.fixture(autouse=True)
