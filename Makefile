@@ -1,25 +1,26 @@
 # `make` alone lists the targets. Everything they do lives in the builder, in pyproject.toml or in scripts/.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+BACKEND ?= cpu
 BIN := .venv/bin
 STAMP := .venv/.installed-$(subst /,_,$(TORCH))
 
 .DEFAULT_GOAL := help
-.PHONY: help install build test check fmt lint type golden audit doctor clean
+.PHONY: help install build test check fmt lint type golden gpu-check audit doctor clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml scripts/install.sh
 	@PYTHON='$(PYTHON)' TORCH='$(TORCH)' scripts/install.sh && rm -f .venv/.installed-* && touch '$@'
 
 install: $(STAMP) ## Make .venv with the package, torch (TORCH=...) and the development tools
 
-build: install ## Build the kernels of build.toml for this host, audit them, show them working
-	@$(BIN)/kernel-builder build && $(BIN)/python examples/attention.py
+build: install ## Build the kernels of build.toml for this host (BACKEND=cuda: its GPU ones), audit them, show them working
+	@$(BIN)/kernel-builder build --backend $(BACKEND) && $(BIN)/python examples/attention.py
 
 test: install ## Run every test that can run here (PYTEST="..." adds arguments)
-	@$(BIN)/python -m pytest -n auto --maxprocesses 8 $(PYTEST)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadgroup $(PYTEST)
 
 check: lint type ## What CI checks besides the tests: format, lint, types
 
@@ -34,6 +35,9 @@ type: install ## Check types
 
 golden: install ## Rewrite the golden files; read the diff before you commit it
 	@UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/golden
+
+gpu-check: install ## Hold the CUDA artifact in build/ against fp64 and torch on a GPU (needs a CUDA torch)
+	@$(BIN)/python scripts/gpu_check.py
 
 audit: install ## Audit the artifacts in build/
 	@$(BIN)/kernel-builder audit
