@@ -12,8 +12,10 @@ import click
 
 from kernel_builder.cli.console import Console
 from kernel_builder.cli.options import json_option, pass_console, talk_options
-from kernel_builder.errors import BadInputError, Problem, ToolchainMissingError
+from kernel_builder.cli.serialize import as_json
+from kernel_builder.errors import AuditError, BadInputError, Problem, ToolchainMissingError
 from kernel_builder.serve.tokens import Access, Accounts, load_accounts, token_accounts
+from kernel_builder.serve.upkeep import check_registry
 
 _MB = 1 << 20
 _LOGGERS = ("kernel_builder.serve", "uvicorn.error")
@@ -81,6 +83,8 @@ _LOGGERS = ("kernel_builder.serve", "uvicorn.error")
     help="Give up on clients that neither send nor take anything for so long.",
 )
 @click.option("--insecure", is_flag=True, help="Without tokens, let everybody who reaches a public address write.")
+@click.option("--check", is_flag=True, help="Do not serve: read all that is stored, and tell what is damaged.")
+@click.option("--sweep", is_flag=True, help="Do not serve: check, then remove contents that nothing names any more.")
 @json_option
 @talk_options
 @pass_console
@@ -97,12 +101,17 @@ def serve(
     max_file: int,
     part: int,
     patience: float,
+    check: bool,
+    sweep: bool,
     **options: Any,
 ) -> None:
     """Serve a registry: publish to it and load from it as from the Hub.
 
     Clients that have `HF_ENDPOINT` set to its URL use it in place of the Hub. It runs until it is interrupted.
     """
+    if check or sweep:
+        _look_after(console, root, sweep=sweep)
+        return
     server, registries = _import_server()
     accounts = _collect_accounts(token_file, write_token, read_token)
     setup = server.Setup(
@@ -124,6 +133,21 @@ def serve(
     _send_logs(console)
     server.launch(setup, tell)
     console.say("stopped")
+
+
+def _look_after(console: Console, root: Path, *, sweep: bool) -> None:
+    found = check_registry(root, sweep=sweep)
+    if found.damaged:
+        raise AuditError([Problem(text, hint="restore it from a backup, or upload it again") for text in found.damaged])
+    if console.as_json:
+        console.write_json({"root": str(root.absolute()), "swept": sweep, "content": as_json(found)})
+        return
+    console.write(
+        f"{found.repositories} repositories, {found.commits} commits, {found.contents} contents "
+        f"({found.size / 1e6:.1f} MB): all as they were received"
+    )
+    verb = "removed" if sweep else "nothing names"
+    console.write(f"{verb} {found.unused} contents ({found.unused_size / 1e6:.1f} MB)")
 
 
 def _import_server() -> tuple[Any, Any]:

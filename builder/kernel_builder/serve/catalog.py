@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
 
-from kernel_builder.serve.faults import RequestError, conflict, no_such_repository
+from kernel_builder.serve.faults import RequestError, conflict, damaged, no_such_repository
 from kernel_builder.serve.names import RepoId, RepoType
 from kernel_builder.serve.objects import GITATTRIBUTES, Entry, Tree
 from kernel_builder.serve.repository import MAIN, Repository, Settings, read_settings
@@ -138,7 +138,13 @@ class Catalog:
 
     @staticmethod
     def _check_free(folder: Path, repository: RepoId) -> None:
-        if folder.exists() and read_settings(folder).moved_to is None:
+        if not folder.exists() or not any(folder.iterdir()):
+            return
+        try:
+            settings = read_settings(folder)
+        except FileNotFoundError:
+            raise damaged(f"the folder of {repository}") from None
+        if settings.moved_to is None:
             raise conflict(f"You already created this {repository.type} repo: `{repository}`")
 
     @staticmethod
