@@ -83,8 +83,11 @@ def test_once_cached_nothing_is_asked_for(place: Place, index: LoopbackIndex) ->
     assert len(index.requests) == asked
 
 
-def test_an_index_without_ranges_gives_the_whole_wheel_once(place: Place, index: LoopbackIndex) -> None:
-    index.manners.ranges = False
+@pytest.mark.parametrize("lengths", [True, False], ids=["with length", "without length"])
+def test_an_index_without_ranges_gives_the_whole_wheel_once(
+    place: Place, index: LoopbackIndex, *, lengths: bool
+) -> None:
+    index.manners.ranges, index.manners.lengths = False, lengths
     check_is_whole(place.obtain(index.url))
     assert index.count_files() == 1
     assert place.strays == []
@@ -153,10 +156,11 @@ def test_an_answer_with_another_range_is_refused(place: Place, index: LoopbackIn
         (WheelRecipe(lies={HEADER: "wrong digest"}), "is not the file that RECORD lists"),
         (WheelRecipe(lies={HEADER: "unlisted"}), "is not in its `RECORD`"),
         (WheelRecipe(lies={HEADER: "symlink"}), "is a symbolic link"),
+        (WheelRecipe(lies={HEADER: "bzip2"}), "is packed in a way that wheels are not"),
         (WheelRecipe(extra={"torch/include/../../../evil.h": b"x"}), "would leave its directory"),
         (WheelRecipe(extra={"torch/include//etc/../evil.h": b"x"}), "would leave its directory"),
     ],
-    ids=["wrong digest", "unlisted", "symlink", "escape", "hidden escape"],
+    ids=["wrong digest", "unlisted", "symlink", "bzip2", "escape", "hidden escape"],
 )
 def test_a_wheel_that_lies_is_refused(place: Place, recipe: WheelRecipe, message: str) -> None:
     make_wheel(recipe, place.wheels)
@@ -189,6 +193,35 @@ def test_a_wheel_that_changed_since_it_was_locked_is_refused(
         place.obtain(index.url, lock_file=lock_file)
     assert raised.value.problems[0].location is not None
     assert place.slices == []
+
+
+def test_a_lock_file_names_the_wheel_that_is_taken(place: Place, index: LoopbackIndex, tmp_path: Path) -> None:
+    lock_file = tmp_path / "sdk.lock"
+    first = place.obtain(index.url, lock_file=lock_file)
+    make_wheel(WheelRecipe(version="2.11.1"), place.wheels)
+    (place.cache / "sdk/1/sdk.lock").unlink(missing_ok=True)
+    assert place.obtain(index.url).version == "2.11.0+cu130", "cached"
+    shutil.rmtree(place.cache)
+    assert place.obtain(index.url).version == "2.11.1+cu130"
+    assert place.obtain(index.url, lock_file=lock_file).version == first.version
+    damaged = lock_file.read_text(encoding="utf-8").replace('"record": "', '"record": "0')
+    lock_file.write_text(damaged, encoding="utf-8")
+    with pytest.raises(FetchError, match="than the one that is locked"):
+        place.obtain(index.url, lock_file=lock_file)
+    lock_file.write_text("{}", encoding="utf-8")
+    with pytest.raises(BuilderError, match=r"the lock file .* cannot be read"):
+        place.obtain(index.url, lock_file=lock_file)
+
+
+def test_a_slice_that_lost_files_is_fetched_anew(place: Place, index: LoopbackIndex) -> None:
+    sdk = place.obtain(index.url)
+    (sdk.include_dir / "ATen/ATen.h").unlink()
+    check_is_whole(place.obtain(index.url))
+    header = sdk.include_dir / "ATen/ATen.h"
+    header.chmod(0o644)
+    header.write_text("", encoding="utf-8")
+    check_is_whole(place.obtain(index.url))
+    assert header.read_text(encoding="utf-8") != ""
 
 
 def test_credentials_reach_their_index_and_no_message(place: Place, index: LoopbackIndex) -> None:

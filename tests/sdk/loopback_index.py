@@ -25,7 +25,8 @@ class Manners:
 
     truncations: so many answers with files end after `truncate_at` bytes. busy: so many answers are 503. login: user
     and password that every request needs. flipped: bytes of files are changed on the way, at these offsets. pause:
-    seconds before each block of a file. shift: range answers begin so many bytes later than asked.
+    seconds before each block of a file. shift: range answers begin so many bytes later than asked. lengths:
+    whole files come with their length.
     """
 
     ranges: bool = True
@@ -38,6 +39,7 @@ class Manners:
     flipped: frozenset[int] = frozenset()
     pause: float = 0.0
     shift: int = 0
+    lengths: bool = True
     wrong_hash: bool = False
     no_hash: bool = False
     redirect: str | None = None
@@ -161,7 +163,10 @@ class _Handler(BaseHTTPRequestHandler):
                 body[offset - start] ^= 0xFF
         self.send_response(200 if span is None else 206)
         self.send_header("Content-Type", "application/octet-stream")
-        self.send_header("Content-Length", str(len(body)))
+        if self.manners.lengths or span is not None:
+            self.send_header("Content-Length", str(len(body)))
+        else:
+            self.close_connection = True
         if span is not None:
             shift = self.manners.shift
             self.send_header("Content-Range", f"bytes {start + shift}-{stop - 1 + shift}/{len(data) + shift}")

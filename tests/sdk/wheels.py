@@ -19,7 +19,7 @@ VERSION_HEADER = "torch/include/torch/headeronly/version.h"
 
 @dataclass(frozen=True, slots=True)
 class WheelRecipe:
-    """A torch wheel. broken: member -> what to do to it, see `make_wheel`; extra: members beside the usual ones."""
+    """A torch wheel. extra: members beside the usual ones. lies: see `make_wheel`."""
 
     version: str = "2.11.0"
     local: str = "+cu130"
@@ -37,7 +37,7 @@ class WheelRecipe:
 
 
 def make_wheel(recipe: WheelRecipe, directory: Path) -> Path:
-    """Write the wheel. `lies` may say of a member: `unlisted` or `wrong digest` (RECORD), `symlink` (the archive)."""
+    """Write the wheel. A lie about a member is in RECORD (`unlisted`, `wrong digest`) or in the archive (`symlink`, `bzip2`)."""
     major, minor = recipe.version.split(".")[:2]
     full = f"{recipe.version}{recipe.local}"
     members: dict[str, bytes] = {
@@ -69,7 +69,7 @@ def write_wheel(path: Path, members: Mapping[str, bytes], record: str, lies: Map
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in {**members, record: "\n".join([*rows, f"{record},,", ""]).encode()}.items():
             entry = zipfile.ZipInfo(name, _TIME)
-            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.compress_type = zipfile.ZIP_BZIP2 if lies.get(name) == "bzip2" else zipfile.ZIP_DEFLATED
             entry.external_attr = (0o120777 if lies.get(name) == "symlink" else 0o100644) << 16
             archive.writestr(entry, data)
     return path

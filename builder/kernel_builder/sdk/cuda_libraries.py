@@ -14,9 +14,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 from kernel_builder.errors import Problem, ToolchainMissingError
 from kernel_builder.host import HostPlatform, probe_host
 from kernel_builder.progress import Listener, ignore_progress
+from kernel_builder.sdk.pins import hold_to_pin
 from kernel_builder.sdk.record import Archive
 from kernel_builder.sdk.settings import IndexSettings, load_settings
-from kernel_builder.sdk.slicing import Cut, Source, open_source
+from kernel_builder.sdk.slicing import Cut, Source, open_source, pin_of
 from kernel_builder.sdk.store import Slice, Store, open_store
 from kernel_builder.sdk.stubs import write_elf_stub
 from kernel_builder.sdk.wheel import choose_newest, list_wheels
@@ -61,7 +62,11 @@ def obtain_cuda_libraries(
     settings = settings or load_settings()
     store = open_store(settings, listener)
     names = tuple(dict.fromkeys(libraries))
-    found = {name: library for name in names if (library := find_cuda_library(store, toolkit, name, host)) is not None}
+    cached = {name: store.take(find_cuda_library(store, toolkit, name, host)) for name in names}
+    found = {name: library for name, library in cached.items() if library is not None}
+    if lock_file is not None:
+        for library in found.values():
+            hold_to_pin(lock_file, *pin_of(library), listener)
     missing = [name for name in names if name not in found]
     if missing and (offline or settings.offline):
         raise ToolchainMissingError(

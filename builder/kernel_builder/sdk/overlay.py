@@ -23,7 +23,7 @@ def lay_over(sdk: TorchSdk, toolkit: MinorVersion, host: HostPlatform, store: St
     """
     key = hash_text(f"{KIND} {sdk.root} {sdk.version}")
     with store.open_partial(f"{KIND} {key}"):
-        found = store.find(key)
+        found = store.take(store.find(key))
         if found is None:
             with store.open_slice(key) as staging:
                 _write_overlay(sdk, host, staging / "torch")

@@ -61,6 +61,12 @@ def check_pin(path: Path, pins: Mapping[str, Pin], filename: str, found: Pin) ->
         )
 
 
+def hold_to_pin(path: Path, filename: str, pin: Pin, listener: Listener) -> None:
+    """Check a wheel against the lock file, and add it when it is new there."""
+    check_pin(path, load_pins(path), filename, pin)
+    write_pin(path, filename, pin, listener)
+
+
 def write_pin(path: Path, filename: str, pin: Pin, listener: Listener) -> None:
     """Add a wheel to the lock file, beside what others add at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,52 +6,20 @@ import contextlib
 import io
 import time
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
 from kernel_builder.errors import FetchError, Problem
 from kernel_builder.sdk.connections import redact_url
 from kernel_builder.sdk.index import Link
+from kernel_builder.sdk.spans import Journal, Span, coalesce_spans, is_covered, subtract_spans
 from kernel_builder.sdk.transport import InterruptedTransferError, Stream, Transport
 
-_GAP = 1 << 20  # what lies between two parts is read along when that costs less than another request
 _ATTEMPTS = 4
 _PAUSE = 0.2
 _LARGEST_WHEEL = 16 << 30
 _EMPTY_ARCHIVE = 22
-
-Span = tuple[int, int]
-"""First byte, and the byte behind the last."""
-
-
-@dataclass(slots=True)
-class Journal:
-    """Which spans of the file are there; each line is written after its bytes."""
-
-    path: Path
-    spans: list[Span]
-
-    @classmethod
-    def load(cls, path: Path) -> Journal:
-        """Read it; a line that was not written to its end counts for nothing."""
-        spans = []
-        try:
-            lines = path.read_text(encoding="ascii").splitlines(keepends=True)
-        except (OSError, UnicodeDecodeError):
-            lines = []
-        for line in lines:
-            words = line.split()
-            if line.endswith("\n") and len(words) == 2 and all(word.isdigit() for word in words):  # noqa: PLR2004
-                spans.append((int(words[0]), int(words[1])))
-        return cls(path, merge_spans(spans))
-
-    def add(self, span: Span) -> None:
-        """Note that these bytes are there."""
-        with self.path.open("a", encoding="ascii") as stream:
-            stream.write(f"{span[0]} {span[1]}\n")
-        self.spans = merge_spans([*self.spans, span])
 
 
 class PartialWheel:
@@ -113,19 +81,29 @@ class PartialWheel:
         """The file for reading; bytes that were not fetched read as zeros."""
         return (self._local or self._file).open("rb")
 
-    def open_archive(self) -> zipfile.ZipFile:
+    @contextlib.contextmanager
+    def open_archive(self) -> Iterator[zipfile.ZipFile]:
         """The wheel as an archive, with its list of files. Raises `FetchError` when it is none."""
         self.fetch_tail()
+        with _Watched(self) as file:
+            archive = self._read_list(file)
+            if archive is None:
+                raise self._lies("its list of files is damaged")
+            with archive:
+                yield archive
+
+    def _read_list(self, file: _Watched) -> zipfile.ZipFile | None:
+        """The archive; None when it is none."""
         for _ in range(2):
             try:
-                return zipfile.ZipFile(_Watched(self))
+                return zipfile.ZipFile(file)
             except _Unfetched as gap:
                 self.fetch([(gap.start, self.size)])  # a longer list than most; its start is known now
             except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
                 if isinstance(error, OSError) and error.errno is not None:
                     raise
                 break
-        raise self._lies("its list of files is damaged")
+        return None
 
     def _fetch_span(self, start: int, stop: int) -> None:
         """Fetch with retries that go on where the last one broke off."""
@@ -162,7 +140,8 @@ class PartialWheel:
 
     def _write(self, stream: Stream) -> None:
         if stream.total is None:
-            raise self._lies("it does not say how long the wheel is")
+            self._write_unmeasured(stream)
+            return
         self._keep_size(stream.total)
         position = stream.start
         with self._file.open("r+b") as file:
@@ -176,6 +155,19 @@ class PartialWheel:
                 position += len(block)
         if not stream.is_partial and position < stream.total:
             raise InterruptedTransferError(f"{position} of {stream.total} bytes came")
+
+    def _write_unmeasured(self, stream: Stream) -> None:
+        """A whole wheel from a server that does not say how long it is: it ends where the answer ends."""
+        position = 0
+        with self._file.with_name("stream").open("wb") as file:
+            for block in stream.blocks:
+                position += len(block)
+                if position > _LARGEST_WHEEL:
+                    raise self._lies("it does not end")
+                file.write(block)
+        self._keep_size(position)
+        self._file.with_name("stream").replace(self._file)
+        self._journal.add((0, position))
 
     def _keep_size(self, total: int) -> None:
         if self._size is not None and self._size != total:
@@ -245,38 +237,3 @@ class _Watched(io.RawIOBase):
     def close(self) -> None:
         self._file.close()
         super().close()
-
-
-def merge_spans(spans: Iterable[Span], gap: int = 0) -> list[Span]:
-    """The same bytes as few spans, in order; those at most `gap` apart become one."""
-    merged: list[Span] = []
-    for start, stop in sorted(spans):
-        if merged and start <= merged[-1][1] + gap:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], stop))
-        elif stop > start:
-            merged.append((start, stop))
-    return merged
-
-
-def subtract_spans(span: Span, taken: Iterable[Span]) -> Iterator[Span]:
-    """What of a span is in none of the merged spans `taken`."""
-    start, stop = span
-    for first, last in taken:
-        if last <= start or first >= stop:
-            continue
-        if first > start:
-            yield start, first
-        start = last
-    if start < stop:
-        yield start, stop
-
-
-def coalesce_spans(wanted: Iterable[Span], taken: Sequence[Span], gap: int = _GAP) -> list[Span]:
-    """What to ask for so that `wanted` is here: what is here already is left out, close parts are one request."""
-    missing = (part for span in wanted for part in subtract_spans(span, taken))
-    return merge_spans(missing, gap)
-
-
-def is_covered(span: Span, taken: Iterable[Span]) -> bool:
-    """Whether merged spans hold all of a span."""
-    return next(subtract_spans(span, taken), None) is None

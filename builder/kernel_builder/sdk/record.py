@@ -17,12 +17,15 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from kernel_builder.errors import FetchError, Problem
-from kernel_builder.sdk.ranges import PartialWheel, Span
+from kernel_builder.sdk.ranges import PartialWheel
+from kernel_builder.sdk.spans import Span
 
 _DIST_INFO_RECORD = re.compile(r"[^/]+\.dist-info/RECORD")
 _LARGEST_RECORD = 64 << 20
 _LARGEST_MEMBER = 256 << 20
+_LARGEST_TOTAL = 2 << 30
 _MOST_MEMBERS = 200_000
+_KNOWN_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 _LOCAL_HEADER = 30  # bytes of a member's own header before its name
 _BLOCK = 1 << 18
 
@@ -43,10 +46,10 @@ class Record:
 class Archive:
     """The members of a partial wheel, each fetched when it is wanted and checked before it is used."""
 
-    def __init__(self, wheel: PartialWheel, name: str) -> None:
+    def __init__(self, wheel: PartialWheel, archive: zipfile.ZipFile, name: str) -> None:
         self._wheel = wheel
         self._name = name
-        self._zip = wheel.open_archive()
+        self._zip = archive
         self._members = {info.filename: info for info in self._zip.infolist() if not info.is_dir()}
         if len(self._members) > _MOST_MEMBERS:
             raise self._damaged(f"it has {len(self._members)} members")
@@ -83,6 +86,9 @@ class Archive:
     def extract(self, targets: Mapping[str, Path]) -> None:
         """Write members to paths, whose directories are made, for reading only. Raises `DamagedWheelError`."""
         self.fetch(targets)
+        total = sum(self._promise_of(name)[1] for name in targets)
+        if total > _LARGEST_TOTAL:
+            raise self._damaged(f"its headers would be {total >> 20} MiB")
         made: set[Path] = set()
         for name, path in targets.items():
             if path.parent not in made:
@@ -90,10 +96,6 @@ class Archive:
                 made.add(path.parent)
             path.write_bytes(self.read(name))
             path.chmod(0o444)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._zip.close()
 
     def _span_of(self, name: str) -> Span:
         info = self._members[name]
@@ -129,6 +131,8 @@ class Archive:
         info = self._members[name]
         if stat.S_ISLNK(info.external_attr >> 16):
             raise self._damaged(f"`{name}` is a symbolic link")
+        if info.compress_type not in _KNOWN_METHODS:
+            raise self._damaged(f"`{name}` is packed in a way that wheels are not")
         count = 0
         try:
             with self._zip.open(info) as stream:

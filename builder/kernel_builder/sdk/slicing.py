@@ -41,12 +41,16 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Everything that fetching takes: where from, where to, who is told."""
+    """Everything that fetching takes: where from, where to, who is told.
+
+    pinned: the wheels that the project's lock file names; they go before others.
+    """
 
     settings: IndexSettings
     store: Store
     transport: Transport
     lock_file: Path
+    pinned: frozenset[str]
     listener: Listener
 
     def list_links(self, project: str, variant: str = "") -> tuple[Link, ...]:
@@ -63,6 +67,7 @@ class Source:
                 return _fetch(self, link, cut, directory)
             except DamagedWheelError:
                 # What came before a crash, or what a proxy kept, may be at fault: once more from nothing.
+                self.transport.distrust_caches()
                 return _fetch(self, link, cut, directory)
 
 
@@ -70,13 +75,23 @@ class Source:
 def open_source(
     settings: IndexSettings, store: Store, lock_file: Path | None, listener: Listener, name: str
 ) -> Iterator[Source]:
-    """Open a way to the indexes; what goes over it is told as the step `name`. lock_file: by default in the cache."""
+    """Open a way to the indexes; what goes over it is told as the step `name`.
+
+    lock_file: the project's; by default what was seen is locked in the cache, and does not keep newer wheels away.
+    """
 
     def tell(traffic: Traffic) -> None:
         listener(BytesReceived(name, traffic.received, traffic.requests))
 
     with step(listener, name):
-        yield Source(settings, store, Transport(settings, tell), lock_file or store.root / LOCK_NAME, listener)
+        pinned = frozenset(load_pins(lock_file)) if lock_file is not None else frozenset[str]()
+        transport = Transport(settings, tell)
+        yield Source(settings, store, transport, lock_file or store.root / LOCK_NAME, pinned, listener)
+
+
+def pin_of(found: Slice) -> tuple[str, Pin]:
+    """The wheel of a slice, and what a lock file says of it."""
+    return str(found.facts["wheel"]), Pin(found.facts["sha256"], str(found.facts["record"]))
 
 
 def _find(store: Store, cut: Cut, link: Link) -> Slice | None:
@@ -85,7 +100,7 @@ def _find(store: Store, cut: Cut, link: Link) -> Slice | None:
         if facts.get("kind") == cut.kind and facts.get("wheel") == link.filename:
             same = facts.get("sha256") == link.sha256 if link.sha256 else facts.get("url") == redact_url(link.url)
             if same:
-                return found
+                return store.take(found)
     return None
 
 
@@ -94,46 +109,30 @@ def _fetch(source: Source, link: Link, cut: Cut, directory: Path) -> Slice:
     before = (traffic.requests, traffic.received)
     wheel = PartialWheel(link, directory, source.transport, tail=cut.tail)
     try:
-        archive = Archive(wheel, link.filename)
-        pin = Pin(link.sha256, archive.record.sha256)
-        check_pin(source.lock_file, load_pins(source.lock_file), link.filename, pin)
-        names = sorted(set(cut.select(archive)))
-        if not names:
-            raise FetchError(
-                Problem(f"`{link.filename}` holds none of the files that are wanted", hint="try another release")
-            )
-        unsafe = [name for name in names if not is_safe(name)]
-        if unsafe:
-            raise FetchError(
-                Problem(
-                    f"`{link.filename}` has a member that would leave its directory: `{unsafe[0]}`",
-                    hint="do not use this index before you know why",
-                )
-            )
-        archive.fetch(names)
-        if wheel.is_whole:
-            _check_digest(wheel, link)
-        key = hash_text(f"{cut.kind} {link.filename} {archive.record.sha256}")
-        with store.open_slice(key) as staging:
-            archive.extract({name: staging / name for name in names})
-            (staging / "RECORD").write_bytes(archive.record.text)
-            facts = cut.complete(staging, archive)
-            store.write_facts(
-                staging,
-                {
-                    **facts,
+        with wheel.open_archive() as members:
+            archive = Archive(wheel, members, link.filename)
+            pin = Pin(link.sha256, archive.record.sha256)
+            check_pin(source.lock_file, load_pins(source.lock_file), link.filename, pin)
+            names = _choose_members(cut, archive, link)
+            archive.fetch(names)
+            if wheel.is_whole:
+                _check_digest(wheel, link)
+            key = hash_text(f"{cut.kind} {link.filename} {archive.record.sha256}")
+            with store.open_slice(key) as staging:
+                archive.extract({name: staging / name for name in names})
+                (staging / "RECORD").write_bytes(archive.record.text)
+                facts = {
+                    **cut.complete(staging, archive),
                     "kind": cut.kind,
                     "wheel": link.filename,
                     "url": redact_url(link.url),
                     "sha256": link.sha256,
                     "record": archive.record.sha256,
-                    "files": len(names),
                     "wheel-size": wheel.size,
                     "requests": traffic.requests - before[0],
                     "received": traffic.received - before[1],
-                },
-            )
-        archive.close()
+                }
+                store.write_facts(staging, facts)
     except DamagedWheelError:
         wheel.discard()
         raise
@@ -143,6 +142,19 @@ def _fetch(source: Source, link: Link, cut: Cut, directory: Path) -> Slice:
     found = store.find(key)
     assert found is not None  # noqa: S101 - renamed into place above
     return found
+
+
+def _choose_members(cut: Cut, archive: Archive, link: Link) -> list[str]:
+    """What the cut wants. Raises `FetchError` when that is nothing, or would be written elsewhere."""
+    names = sorted(set(cut.select(archive)))
+    unsafe = next((name for name in names if not is_safe(name)), None)
+    if unsafe is not None:
+        problem = f"`{link.filename}` has a member that would leave its directory: `{unsafe}`"
+        raise FetchError(Problem(problem, hint="do not use this index before you know why"))
+    if not names:
+        problem = f"`{link.filename}` holds none of the files that are wanted"
+        raise FetchError(Problem(problem, hint="try another release"))
+    return names
 
 
 def _check_digest(wheel: PartialWheel, link: Link) -> None:

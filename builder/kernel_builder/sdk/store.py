@@ -74,6 +74,16 @@ class Store:
         """The slice of this name, when it is there."""
         return next((found for found in self.list_slices() if found.key == key), None)
 
+    def take(self, found: Slice | None) -> Slice | None:
+        """A slice that is to be used: noted as such, or removed when it has lost files."""
+        if found is None:
+            return None
+        if not self._is_intact(found):
+            self.remove(found)
+            return None
+        self.mark_used(found)
+        return found
+
     def mark_used(self, found: Slice) -> None:
         """Note that a slice was of use today, for `sdk prune --older-than`; a cache for reading only keeps no notes."""
         with suppress(OSError):
@@ -141,7 +151,15 @@ class Store:
 
     def write_facts(self, directory: Path, facts: Mapping[str, Any]) -> None:
         """Write the file that marks a slice as whole; the last thing before its context ends."""
-        (directory / _FACTS).write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        files, size = _count(directory)
+        document = {**facts, "files": files, "bytes": size}
+        (directory / _FACTS).write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+    def _is_intact(self, found: Slice) -> bool:
+        """Whether a slice still has all its files, also after a power cut or somebody's tidying up."""
+        own = (found.root / _FACTS).stat().st_size
+        files, size = _count(found.root)
+        return (files - 1, size - own) == (found.facts.get("files"), found.facts.get("bytes"))
 
     def remove(self, found: Slice) -> None:
         """Remove one slice; it stops being one before its files go."""
@@ -194,6 +212,19 @@ def open_store(settings: IndexSettings, listener: Listener, environ: Mapping[str
 def hash_text(text: str) -> str:
     """A short name for a long one."""
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _count(directory: Path) -> tuple[int, int]:
+    """Files below a directory, and their bytes; links count as themselves."""
+    files = size = 0
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                more, bytes_below = _count(Path(entry.path))
+                files, size = files + more, size + bytes_below
+            else:
+                files, size = files + 1, size + entry.stat(follow_symlinks=False).st_size
+    return files, size
 
 
 def measure(directory: Path) -> int:

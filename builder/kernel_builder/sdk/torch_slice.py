@@ -15,9 +15,10 @@ from kernel_builder.progress import Listener, ignore_progress
 from kernel_builder.sdk import cuda_gaps
 from kernel_builder.sdk.index import Link
 from kernel_builder.sdk.overlay import lay_over
+from kernel_builder.sdk.pins import hold_to_pin, load_pins
 from kernel_builder.sdk.record import Archive
 from kernel_builder.sdk.settings import IndexSettings, load_settings
-from kernel_builder.sdk.slicing import Cut, Source, open_source
+from kernel_builder.sdk.slicing import Cut, Source, open_source, pin_of
 from kernel_builder.sdk.store import Slice, Store, open_store
 from kernel_builder.sdk.stubs import write_stub
 from kernel_builder.sdk.wheel import TorchNeed, choose_wheel, list_wheels
@@ -89,9 +90,12 @@ def obtain_torch_slice(
 ) -> Slice:
     """Give the slice of a wheel that serves a need. Raises as `obtain_torch_sdk` does."""
     offline = offline or settings.offline
-    found = find_torch_slice(store, need, exact=bool(settings.list_variant_indexes(str(need))) and not offline)
+    pinned = frozenset(load_pins(lock_file)) if lock_file is not None else frozenset[str]()
+    exact = bool(settings.list_variant_indexes(str(need))) and not offline
+    found = store.take(find_torch_slice(store, need, exact=exact, pinned=pinned))
     if found is not None:
-        store.mark_used(found)
+        if lock_file is not None:
+            hold_to_pin(lock_file, *pin_of(found), listener)
         return found
     if offline:
         raise ToolchainMissingError(
@@ -105,8 +109,13 @@ def obtain_torch_slice(
         return source.fetch_slice(choose_link(source, need), cut)
 
 
-def find_torch_slice(store: Store, need: TorchNeed, *, exact: bool = False) -> Slice | None:
-    """The cached slice that serves a need best; None when none does. exact: only one built for its toolkit."""
+def find_torch_slice(
+    store: Store, need: TorchNeed, *, exact: bool = False, pinned: frozenset[str] = frozenset()
+) -> Slice | None:
+    """The cached slice that serves a need best; None when none does.
+
+    exact: only one built for its toolkit. pinned: wheels of a lock file; where one of them serves, no other does.
+    """
     cached = {
         str(found.facts["wheel"]): found
         for found in store.list_slices()
@@ -114,6 +123,10 @@ def find_torch_slice(store: Store, need: TorchNeed, *, exact: bool = False) -> S
     }
     if exact:
         cached = {name: found for name, found in cached.items() if need.is_served_by(_read(found, need.host))}
+    # Names are all that choosing looks at: a pinned wheel that is not cached keeps others from being chosen.
+    locked = choose_wheel(list_wheels(Link(f"file:///{name}", name) for name in pinned), need)
+    if locked is not None:
+        return cached.get(locked.link.filename)
     chosen = choose_wheel(list_wheels(Link(f"file:///{name}", name) for name in cached), need)
     return None if chosen is None else cached[chosen.link.filename]
 
@@ -121,7 +134,8 @@ def find_torch_slice(store: Store, need: TorchNeed, *, exact: bool = False) -> S
 def choose_link(source: Source, need: TorchNeed) -> Link:
     """Ask the indexes for the wheel that serves a need best. Raises `ToolchainMissingError`, `FetchError`."""
     wheels = list_wheels(source.list_links("torch", str(need)))
-    chosen = choose_wheel(wheels, need)
+    chosen = choose_wheel((wheel for wheel in wheels if wheel.link.filename in source.pinned), need)
+    chosen = chosen or choose_wheel(wheels, need)
     if chosen is not None:
         return chosen.link
     of_line = [wheel for wheel in wheels if wheel.release == need.release]

@@ -71,10 +71,15 @@ class Transport:
         self.traffic = Traffic()
         self._settings = settings
         self._on_traffic = on_traffic
+        self._freshness: dict[str, str] = {}
         self._connections = Connections(settings)
         self._retries = _Patience(
             total=settings.retries, backoff_factor=0.3, status_forcelist=_BUSY, redirect=0, raise_on_status=False
         )
+
+    def distrust_caches(self) -> None:
+        """From now on want everything from its origin: what a cache on the way has kept may be damaged."""
+        self._freshness = {"Cache-Control": "no-cache"}
 
     def fetch_page(self, url: str, *, accept: str, largest: int = 64 << 20) -> Page | None:
         """Read a whole answer; None when there is none at this address. Raises `FetchError`."""
@@ -88,7 +93,7 @@ class Transport:
         except InterruptedTransferError as error:
             raise self._broken(final, "the answer ended early") from error
         finally:
-            response.release_conn()
+            response.close()  # one with an unread body must not be used for the next request
 
     def open_range(self, url: str, start: int, stop: int) -> Stream:
         """Ask for bytes `start` to `stop`. A server may answer with the whole file: `is_partial` tells.
@@ -162,7 +167,7 @@ class Transport:
             host = parts.netloc.rpartition("@")[2]
             bare = urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
             login = self._connections.find_login(parts)
-            sent = {**headers, "User-Agent": f"kernel-builder/{__version__}"}
+            sent = {**headers, **self._freshness, "User-Agent": f"kernel-builder/{__version__}"}
             if login is not None:
                 sent |= urllib3.make_headers(basic_auth=f"{login[0]}:{login[1]}")
             self.traffic.requests += 1

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernel_builder.sdk.ranges import Journal, Span, coalesce_spans, is_covered, merge_spans, subtract_spans
+from kernel_builder.sdk.spans import Journal, Span, coalesce_spans, is_covered, merge_spans, subtract_spans
 
 SPANS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)).map(lambda pair: (min(pair), max(pair))), max_size=6)
 
