@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from kernel_builder.render import render_project
 from kernel_builder.render.project import list_sdk_variables
 from kernel_builder.spec.model import BuildSpec, Component, General, TorchFramework
 from kernel_builder.toolchain import probe_pip_tool
+from kernel_builder.version import MinorVersion
+from tests.integration.conftest import Build as RunBuilder
 from tests.unit.plan.projects import make_environment, make_torch
 
 P = PurePosixPath
@@ -43,12 +46,36 @@ int {name}(int first{more}) {{ return first + {what}; }}
 """
 
 
+DECLARATION = """
+[general]
+name = "sums"
+version = 1
+edition = 5
+license = "Apache-2.0"
+backends = ["cpu"]
+
+[torch]
+src = ["binding.cpp"]
+
+[kernel.adding]
+backend = "cpu"
+depends = []
+src = ["add.cpp"]
+
+[kernel.doubling]
+backend = "cpu"
+depends = []
+src = ["twice.cpp"]
+"""
+
+
 def write_sdk(place: Path, release: str) -> Path:
     """A torch as far as a binding without ATen needs it: a version, and the real libraries to link."""
     header = place / "include" / "torch" / "headeronly" / "version.h"
     header.parent.mkdir(parents=True)
     major, minor = release.split(".")
     header.write_text(f"#define TORCH_VERSION_MAJOR {major}\n#define TORCH_VERSION_MINOR {minor}\n", encoding="utf-8")
+    (place / "version.py").write_text(f"__version__ = '{release}.0'\n", encoding="utf-8")
     (place / "lib").symlink_to(LIBRARIES)
     return place
 
@@ -138,3 +165,31 @@ def test_n_abis_of_m_sources_cost_n_bindings_and_m_kernels(build: Build) -> None
     # One more ABI costs its binding and nothing else, and none costs nothing.
     assert build.run(["2.11", "2.12", "2.13", "2.15"])[1] == {"binding.cpp": 1}
     assert build.run(["2.11", "2.12", "2.13", "2.15"])[1] == {}
+
+
+@pytest.mark.compile
+def test_the_command_makes_an_artifact_for_each_torch(build: Build, run_builder: RunBuilder) -> None:
+    (build.spec.root / "build.toml").write_text(DECLARATION, encoding="utf-8")
+    torches = [write_sdk(build.root / release / "torch", release) for release in ("2.11", "2.13")]
+    words = [word for place in torches for word in ("--torch", str(place))]
+    made = run_builder("build", "--json", build.spec.root, *words)
+    assert made.returncode == 0, made.stderr
+    document = json.loads(made.stdout)
+    assert [artifact["variant"].partition("-")[0] for artifact in document["artifacts"]] == ["torch211", "torch213"]
+    records = [
+        json.loads((Path(artifact["path"]) / "metadata.json").read_text(encoding="utf-8"))["x-kernel-builder"]
+        for artifact in document["artifacts"]
+    ]
+    assert [record["torch"] for record in records] == ["2.11.0", "2.13.0"]
+    assert ["-std=gnu++17" in record["flags"] for record in records] == [True, False]
+    # What nobody here can import is not claimed to have been.
+    (note,) = (
+        finding["message"]
+        for finding in document["artifacts"][0]["audit"]["findings"]
+        if finding["rule"] == "import-done"
+    )
+    assert note == f"the artifact was not imported: torch here is {MinorVersion.parse_release(torch.__version__)}"
+    assert "compile cpu: [1/" in made.stderr
+
+    again = json.loads(run_builder("build", "--json", build.spec.root, *words).stdout)
+    assert [project["timings"] for project in again["backends"]] == [[]]

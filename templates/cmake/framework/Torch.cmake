@@ -18,6 +18,16 @@ function(kernel_torch_directory result release)
   endif()
 endfunction()
 
+# kernel_read_torch_version(<result> <directory>): the full version of a torch, such as `2.13.0+cpu`; empty if unknown.
+function(kernel_read_torch_version result sdk)
+  set(version "")
+  if(EXISTS "${sdk}/version.py")
+    file(STRINGS "${sdk}/version.py" line REGEX "^__version__" LIMIT_COUNT 1)
+    string(REGEX MATCH "[0-9]+[.][0-9A-Za-z.+]+" version "${line}")
+  endif()
+  set(${result} "${version}" PARENT_SCOPE)
+endfunction()
+
 # kernel_expect_torch(<release>): there is torch of that release line.
 function(kernel_expect_torch planned)
   kernel_torch_directory(sdk "${planned}")
@@ -74,6 +84,10 @@ function(kernel_link_torch id framework release)
   kernel_torch_directory(sdk "${release}")
   target_include_directories("abi.${id}" SYSTEM INTERFACE "${sdk}/include" "${sdk}/include/torch/csrc/api/include")
   kernel_map_directory("abi.${id}" "${sdk}" torch)
+  kernel_read_torch_version(version "${sdk}")
+  if(version) # another torch in the same place compiles anew, however old its files are
+    target_compile_definitions("abi.${id}" INTERFACE "KERNEL_TORCH_VERSION=${version}")
+  endif()
   set(libraries torch_cpu torch c10)
   if(framework STREQUAL "torch")
     # The stable ABI reaches device functions through `torch`, and is compiled against a torch for any device.
