@@ -53,7 +53,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"toolchains"}),
     frozenset({"toolchain"}),
     frozenset({"environment", "container"}),
-    frozenset({"doctor", "render"}),
+    frozenset({"doctor", "render", "syntax"}),
     frozenset({"compile", "generated"}),
     frozenset({"artifact"}),
     frozenset({"audit", "bench", "cleaning", "testing"}),

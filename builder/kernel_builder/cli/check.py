@@ -3,36 +3,67 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from kernel_builder.cli.console import Console
 from kernel_builder.cli.options import json_option, pass_console, project_argument, talk_options
 from kernel_builder.cli.serialize import as_json
+from kernel_builder.errors import CompileError
+from kernel_builder.host import probe_host
 from kernel_builder.spec.model import BuildSpec, TorchFramework, TorchNoarchFramework, TvmFfiFramework
 from kernel_builder.spec.reader import load_spec
+from kernel_builder.syntax import SyntaxReport, check_syntax
+from kernel_builder.torch_sdk import probe_torch
 
 _FRAMEWORKS = {TorchFramework: "torch", TorchNoarchFramework: "torch without compilation", TvmFfiFramework: "tvm-ffi"}
 
 
 @click.command()
 @project_argument
+@click.option("--syntax", is_flag=True, help="Also read the sources that no compiler here can compile.")
 @json_option
 @talk_options
 @pass_console
-def check(console: Console, project: Path) -> None:
+def check(console: Console, project: Path, *, syntax: bool) -> None:
     """Tell whether a `build.toml` is right.
 
     Checks the declaration in PROJECT (default: this directory) and that the files it names are there. Every problem
-    is shown at once, with its line and what to do.
+    is shown at once, with its line and what to do. With --syntax, clang reads Metal sources with stand-ins for Apple's
+    headers; nothing is compiled.
     """
     loaded = load_spec(project)
     console.remind(loaded.notices)
+    report = check_syntax(loaded.spec, probe_host(), probe_torch()) if syntax else None
+    if report is not None and report.problems:
+        raise CompileError(report.problems)
     if console.as_json:
-        console.write_json({"spec": as_json(loaded.spec), "notices": list(loaded.notices)})
+        told = {} if report is None else {"syntax": _describe(report)}
+        console.write_json({"spec": as_json(loaded.spec), "notices": list(loaded.notices), **told})
         return
     for line in _summarise(loaded.spec):
         console.write(line)
+    for line in [] if report is None else _summarise_syntax(report):
+        console.write(line)
+
+
+def _describe(report: SyntaxReport) -> dict[str, Any]:
+    return {
+        "reader": report.reader,
+        "checked": list(report.checked),
+        "unchecked": {str(backend): reason for backend, reason in report.unchecked},
+    }
+
+
+def _summarise_syntax(report: SyntaxReport) -> list[str]:
+    lines = [""]
+    if report.checked:
+        number = _count(len(report.checked), "source")
+        lines.append(
+            f"metal: {number} read by {report.reader} with stand-ins for Apple's headers; nothing was compiled"
+        )
+    return [*lines, *(f"{backend}: not checked, {reason}" for backend, reason in report.unchecked)]
 
 
 def _summarise(spec: BuildSpec) -> list[str]:

@@ -1,0 +1,3 @@
+// What comes with Metal beside it.
+#pragma once
+#include <Metal/Metal.h>
