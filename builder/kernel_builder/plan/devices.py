@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from kernel_builder.backend import FACTS, Backend
 from kernel_builder.errors import BadInputError, Problem
-from kernel_builder.plan.model import BuildEnvironment, ToolchainKey, ToolchainOffer
+from kernel_builder.plan.model import BuildEnvironment, ToolchainKey, ToolchainLack, ToolchainOffer
 from kernel_builder.spec.archs import parse_cuda_capability, parse_rocm_arch
 from kernel_builder.spec.problems import BadValueError
 from kernel_builder.version import MinorVersion
@@ -56,7 +56,9 @@ def choose_devices(environment: BuildEnvironment, choice: DeviceChoice) -> Build
         here = next((offer for offer in environment.offers if offer.key == key), None)
         offers.append(here or ToolchainOffer(key))
     offers += [offer for offer in environment.offers if offer.key.backend not in replaced]
-    return replace(environment, offers=tuple(_restrict(offer, choice.archs) for offer in offers))
+    unwanted = (offer.key for offer in environment.offers if offer.key.backend in replaced and offer not in offers)
+    lacks = (*(ToolchainLack(key, f"{key} was not chosen") for key in unwanted), *environment.lacks)
+    return replace(environment, offers=tuple(_restrict(offer, choice.archs) for offer in offers), lacks=lacks)
 
 
 def _restrict(offer: ToolchainOffer, archs: tuple[str, ...]) -> ToolchainOffer:

@@ -44,6 +44,9 @@ def test_another_toolkit_takes_the_place_of_the_one_at_hand() -> None:
     chosen = choose_devices(HERE, parse_devices([], ["cuda=13.2", "cuda=13.0"]))
     assert [str(offer.key) for offer in chosen.offers] == ["cuda-13.2", "cuda-13.0", "cpu", "rocm-6.4"]
     assert chosen.offers[1] == CUDA
+    assert not chosen.lacks
+    only = choose_devices(HERE, parse_devices([], ["cuda=13.2"]))
+    assert [(str(lack.key), lack.reason) for lack in only.lacks] == [("cuda-13.0", "cuda-13.0 was not chosen")]
 
 
 def test_without_a_choice_nothing_changes() -> None:
