@@ -62,7 +62,7 @@ def render_card(release: Release, page: Page) -> bytes:
         warnings=list(_list_warnings(release)),
         loading=_write_loading(release, page),
         model=_write_model(release, page) if _ATTENTION_NAMES & set(names) else "",
-        notes=list(_list_notes(release, metadata)),
+        notes=list(_list_notes(release, page, metadata)),
         lists=[(title, words) for title, words in lists if words],
         version=str(release.version),
         variants=[_describe_variant(holding, release) for holding in holdings],
@@ -74,7 +74,7 @@ def render_card(release: Release, page: Page) -> bytes:
 def find_reports(project: Path, kernel: str) -> tuple[Mapping[str, Any], ...]:
     """The benchmark reports that a project keeps of one of its kernels, by file name."""
     reports = []
-    for path in sorted((project / "benchmarks" / "results").glob("*.json")):
+    for path in sorted((project / "benchmarks" / "results").rglob("*.json")):
         try:
             report = load_report(path)
         except BadInputError:
@@ -105,11 +105,12 @@ def _write_model(release: Release, page: Page) -> str:
     return "\n".join(lines)
 
 
-def _list_notes(release: Release, metadata: Metadata) -> Iterator[str]:
-    yield (
-        f'Without a network: `kernels download` on a machine that has one, with `revision="{release.branch}"` in the '
-        f"calls above, or `LOCAL_KERNELS` with the folder that holds `build`."
-    )
+def _list_notes(release: Release, page: Page, metadata: Metadata) -> Iterator[str]:
+    if len(release.variants) + len(page.left) == 1:
+        yield f'To load it without a network later, load it once with `revision="{release.branch}"`, not `version`.'
+    else:
+        fetch = f'snapshot_download("{page.repo}", repo_type="{page.repo.repo_type}", revision="{release.branch}")'
+        yield f"To load it without a network later, fetch all of it once: `huggingface_hub.{fetch}`."
     if metadata.python_depends:
         yield "It needs these Python packages: " + ", ".join(f"`{name}`" for name in metadata.python_depends) + "."
     for title, url in (("Sources", metadata.source), ("Upstream", metadata.upstream)):

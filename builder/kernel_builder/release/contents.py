@@ -14,6 +14,7 @@ from kernel_builder.release.model import BUILD_FOLDER, Holding, Release, Release
 
 _BLOCK = 1 << 20
 _LARGEST_FIGURE = 4 << 20
+_MOST_FIGURES = 24
 _FIGURES = ("*.svg", "*.png")
 
 
@@ -48,9 +49,9 @@ def describe_file(path: str, source: Path | bytes) -> ReleaseFile:
 def find_figures(project: Path) -> tuple[ReleaseFile, ...]:
     """The plots of a project's benchmarks, for its page."""
     results = project / "benchmarks" / "results"
-    found = sorted(path for pattern in _FIGURES for path in results.glob(pattern))
+    found = sorted(path for pattern in _FIGURES for path in results.rglob(pattern))[:_MOST_FIGURES]
     return tuple(
-        describe_file(f"benchmarks/{path.name}", path)
+        describe_file(f"benchmarks/{path.relative_to(results).as_posix()}", path)
         for path in found
         if path.is_file() and not path.is_symlink() and path.stat().st_size <= _LARGEST_FIGURE
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kernel_builder.errors import Problem, UploadError
@@ -93,6 +93,8 @@ def plan_upload(
                 )
             )
         known = remote or RemoteRepo({}, {})
+        if destination.branch == release.branch:
+            destination = replace(destination, branch=None)
         branch = destination.branch or release.branch
         head, main = known.branches.get(branch), known.branches.get(MAIN)
         fresh = branch != MAIN and head in {None, main}
