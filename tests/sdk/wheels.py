@@ -37,7 +37,7 @@ class WheelRecipe:
 
 
 def make_wheel(recipe: WheelRecipe, directory: Path) -> Path:
-    """Write the wheel. A lie about a member is in RECORD (`unlisted`, `wrong digest`) or in the archive (`symlink`, `bzip2`)."""
+    """Write the wheel; a lie is in RECORD (`unlisted`, `wrong digest`) or in the archive (`symlink`, `bzip2`)."""
     major, minor = recipe.version.split(".")[:2]
     full = f"{recipe.version}{recipe.local}"
     members: dict[str, bytes] = {
