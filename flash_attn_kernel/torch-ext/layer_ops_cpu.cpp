@@ -1,164 +1,29 @@
-// The layers' operators on the CPU: from tensors to the calls of layers/cpu/layers.h.
-
-#include <cstdint>
-#include <string>
-#include <tuple>
-#include <vector>
+// The layers' operators on the CPU, with torch's threads.
 
 #include "../layers/cpu/layers.h"
 #include "attention_inputs.h"
-#include "registration.h"
+#include "layer_ops.h"
 
 namespace flash_attn_binding {
-namespace {
 
-using flash_attn_cpu::Element;
-
-Element element_type(const Tensor& x) {
-  switch (x.scalar_type()) {
-    case ScalarType::Float:
-      return Element::kFloat32;
-    case ScalarType::BFloat16:
-      return Element::kBFloat16;
-    case ScalarType::Half:
-      return Element::kFloat16;
-    default:
-      refuse(std::string("`x` must have dtype Float, BFloat16 or Half, got ") +
-             torch::headeronly::toString(x.scalar_type()));
-  }
+Tensor empty_result(const Tensor& /*like*/, const std::vector<int64_t>& sizes, ScalarType dtype) {
+  return empty_tensor(sizes, dtype);
 }
 
-std::vector<int64_t> shape_of(const Tensor& tensor) {
-  std::vector<int64_t> shape;
-  for (int64_t axis = 0; axis < tensor.dim(); ++axis) shape.push_back(tensor.size(axis));
-  return shape;
+void run_layer(const flash_attn::RmsNormCall& call, const Tensor& /*like*/) {
+  flash_attn_cpu::rms_norm(call, torch_threads());
+}
+void run_layer(const flash_attn::RmsNormBackwardCall& call, const Tensor& /*like*/) {
+  flash_attn_cpu::rms_norm_backward(call, torch_threads());
+}
+void run_layer(const flash_attn::SiluCall& call, const Tensor& /*like*/) {
+  flash_attn_cpu::silu(call, torch_threads());
+}
+void run_layer(const flash_attn::SiluBackwardCall& call, const Tensor& /*like*/) {
+  flash_attn_cpu::silu_backward(call, torch_threads());
+}
+void run_layer(const flash_attn::RotaryCall& call, const Tensor& /*like*/) {
+  flash_attn_cpu::rotary(call, torch_threads());
 }
 
-int64_t last_size(const char* name, const Tensor& tensor) {
-  if (tensor.dim() == 0) refuse(std::string("`") + name + "` must have at least one dimension, got none");
-  return tensor.size(tensor.dim() - 1);
-}
-
-void require_shape(const char* name, const Tensor& tensor, const std::vector<int64_t>& shape,
-                   ScalarType dtype) {
-  require_cpu(name, tensor);
-  require_dtype(name, tensor, dtype);
-  require_dim(name, tensor, static_cast<int64_t>(shape.size()), "of its operator's schema");
-  for (size_t axis = 0; axis < shape.size(); ++axis)
-    require_size(name, tensor, static_cast<int64_t>(axis), shape[axis], "the size");
-}
-
-// A row count that also holds where rows are empty.
-int64_t count_rows(const Tensor& x) {
-  int64_t rows = 1;
-  for (int64_t axis = 0; axis + 1 < x.dim(); ++axis) rows *= x.size(axis);
-  return rows;
-}
-
-Tensor dense(const Tensor& tensor) {
-  return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
-}
-
-std::tuple<Tensor, Tensor> layer_rms_norm(const Tensor& x, const Tensor& weight, double epsilon) {
-  const int64_t dim = last_size("x", x);
-  require_shape("weight", weight, {dim}, x.scalar_type());
-  const Tensor from = dense(x), scale = dense(weight);
-  const Tensor out = empty_tensor(shape_of(x), x.scalar_type());
-  std::vector<int64_t> rows = shape_of(x);
-  rows.pop_back();
-  const Tensor rstd = empty_tensor(rows, ScalarType::Float);
-  flash_attn_cpu::rms_norm(
-      {element_type(x), count_rows(x), dim, static_cast<float>(epsilon), from.const_data_ptr(),
-       scale.const_data_ptr(), out.mutable_data_ptr(), static_cast<float*>(rstd.mutable_data_ptr())},
-      torch_threads());
-  return {out, rstd};
-}
-
-std::tuple<Tensor, Tensor> layer_rms_norm_backward(const Tensor& dout, const Tensor& x, const Tensor& weight,
-                                                   const Tensor& rstd) {
-  const int64_t dim = last_size("x", x);
-  require_shape("weight", weight, {dim}, x.scalar_type());
-  require_shape("dout", dout, shape_of(x), x.scalar_type());
-  std::vector<int64_t> rows = shape_of(x);
-  rows.pop_back();
-  require_shape("rstd", rstd, rows, ScalarType::Float);
-  const Tensor from = dense(x), scale = dense(weight), upstream = dense(dout), spread = dense(rstd);
-  const Tensor dx = empty_tensor(shape_of(x), x.scalar_type());
-  const Tensor dweight = empty_tensor({dim}, x.scalar_type());
-  flash_attn_cpu::rms_norm_backward(
-      {element_type(x), count_rows(x), dim, upstream.const_data_ptr(), from.const_data_ptr(),
-       scale.const_data_ptr(), static_cast<const float*>(spread.const_data_ptr()), dx.mutable_data_ptr(),
-       dweight.mutable_data_ptr()},
-      torch_threads());
-  return {dx, dweight};
-}
-
-// Without a gate, rows mean nothing: all elements are one.
-Tensor run_silu(const Tensor& x, bool gated) {
-  std::vector<int64_t> shape = shape_of(x);
-  if (gated) {
-    if (last_size("x", x) % 2 != 0) refuse("`x` must have an even last dimension, got " + shape_text(x));
-    shape.back() /= 2;
-  }
-  const Tensor from = dense(x), out = empty_tensor(shape, x.scalar_type());
-  flash_attn_cpu::silu({element_type(x), gated ? count_rows(x) : 1, gated ? shape.back() : x.numel(), gated,
-                        from.const_data_ptr(), out.mutable_data_ptr()},
-                       torch_threads());
-  return out;
-}
-
-Tensor run_silu_backward(const Tensor& dout, const Tensor& x, bool gated) {
-  std::vector<int64_t> shape = shape_of(x);
-  if (gated) {
-    if (last_size("x", x) % 2 != 0) refuse("`x` must have an even last dimension, got " + shape_text(x));
-    shape.back() /= 2;
-  }
-  require_shape("dout", dout, shape, x.scalar_type());
-  const Tensor from = dense(x), upstream = dense(dout), dx = empty_tensor(shape_of(x), x.scalar_type());
-  flash_attn_cpu::silu_backward(
-      {element_type(x), gated ? count_rows(x) : 1, gated ? shape.back() : x.numel(), gated,
-       upstream.const_data_ptr(), from.const_data_ptr(), dx.mutable_data_ptr()},
-      torch_threads());
-  return dx;
-}
-
-Tensor layer_silu(const Tensor& x) { return run_silu(x, false); }
-Tensor layer_silu_backward(const Tensor& dout, const Tensor& x) { return run_silu_backward(dout, x, false); }
-Tensor layer_silu_and_mul(const Tensor& x) { return run_silu(x, true); }
-Tensor layer_silu_and_mul_backward(const Tensor& dout, const Tensor& x) {
-  return run_silu_backward(dout, x, true);
-}
-
-Tensor layer_rotary(const Tensor& x, const Tensor& cos, const Tensor& sin, bool transposed) {
-  require_dim("x", x, 4, "(batch, tokens, heads, dim)");
-  require_dense_rows("x", x);
-  require_dim("cos", cos, 3, "(batch or 1, tokens, rotary_dim)");
-  const int64_t batch = x.size(0), tokens = x.size(1), rotary_dim = cos.size(2);
-  if (cos.size(0) != 1) require_size("cos", cos, 0, batch, "1, or the batch size of `x`,");
-  if (rotary_dim % 2 != 0 || rotary_dim > x.size(3)) {
-    refuse("`cos` must have an even last dimension of at most " + std::to_string(x.size(3)) + ", got " +
-           shape_text(cos));
-  }
-  require_shape("cos", cos, {cos.size(0), tokens, rotary_dim}, x.scalar_type());
-  require_shape("sin", sin, shape_of(cos), x.scalar_type());
-  const Tensor cosines = dense(cos), sines = dense(sin), out = empty_tensor(shape_of(x), x.scalar_type());
-  flash_attn_cpu::rotary(
-      {element_type(x), batch, tokens, x.size(2), x.size(3), rotary_dim, transposed, x.const_data_ptr(),
-       x.stride(0), x.stride(1), x.stride(2), cosines.const_data_ptr(), sines.const_data_ptr(),
-       cos.size(0) == 1 ? 0 : tokens * rotary_dim, out.mutable_data_ptr()},
-      torch_threads());
-  return out;
-}
-
-}  // namespace
 }  // namespace flash_attn_binding
-
-STABLE_TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, CPU, ops) {
-  ops.impl("layer_rms_norm", TORCH_BOX(&flash_attn_binding::layer_rms_norm));
-  ops.impl("layer_rms_norm_backward", TORCH_BOX(&flash_attn_binding::layer_rms_norm_backward));
-  ops.impl("layer_silu", TORCH_BOX(&flash_attn_binding::layer_silu));
-  ops.impl("layer_silu_backward", TORCH_BOX(&flash_attn_binding::layer_silu_backward));
-  ops.impl("layer_silu_and_mul", TORCH_BOX(&flash_attn_binding::layer_silu_and_mul));
-  ops.impl("layer_silu_and_mul_backward", TORCH_BOX(&flash_attn_binding::layer_silu_and_mul_backward));
-  ops.impl("layer_rotary", TORCH_BOX(&flash_attn_binding::layer_rotary));
-}

@@ -17,6 +17,21 @@ IS_X86 = platform.machine() in {"x86_64", "AMD64"}
 LEVELS = ("GENERIC", "AVX2", "AVX512", "AVX512_BF16") if IS_X86 else ("GENERIC", "NEON")
 COMPILER = shutil.which("g++") or shutil.which("c++") or "c++"
 
+HIP_UNIT = """#include "{header}"
+using namespace flash_attn_cuda;
+template <class Kernel, class Call> __global__ void enter(Call call) {{ Kernel::run(call); }}
+template <class Type> void all() {{
+  enter<RmsNormRow<Type>><<<1, 1>>>(RmsNormCall());
+  enter<RmsNormInput<Type>><<<1, 1>>>(RmsNormBackwardCall());
+  enter<RmsNormWeightPart<Type>><<<1, 1>>>(WeightCall());
+  enter<RmsNormWeight<Type>><<<1, 1>>>(WeightCall());
+  enter<SiluElements<Type>><<<1, 1>>>(SiluCall());
+  enter<SiluElementsBackward<Type>><<<1, 1>>>(SiluBackwardCall());
+  enter<RotaryToken<Type>><<<1, 1>>>(RotaryCall());
+}}
+void every() {{ all<Float32Element>(); all<HalfElement<BFloat16>>(); all<HalfElement<Float16>>(); }}
+"""
+
 
 def _compile(source: Path, program: Path, *flags: str) -> None:
     command = [COMPILER, "-std=c++17", "-Wall", "-Wextra", "-Werror", *flags, str(source), "-o", str(program)]
@@ -72,9 +87,25 @@ def test_kernels_of_the_other_machine_family(tmp_path: Path) -> None:
 
 
 @pytest.mark.compile
-@pytest.mark.parametrize("direction", ["forward", "backward"])
-def test_gpu_kernels_under_an_emulator(direction: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("subject", ["forward", "backward", "layers"])
+def test_gpu_kernels_under_an_emulator(subject: str, tmp_path: Path) -> None:
     """The kernels' own source, with threads as fibers and matrix instructions as C++, races and deadlocks reported."""
-    program = tmp_path / f"cuda_{direction}_test"
-    _compile(SOURCES / f"cuda_{direction}_test.cpp", program, "-O2", f"-I{SOURCES}")
+    program = tmp_path / f"cuda_{subject}_test"
+    _compile(SOURCES / f"cuda_{subject}_test.cpp", program, "-O2", f"-I{SOURCES}")
     assert _run(program) == 0
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("arch", ["gfx90a", "gfx1100"])
+def test_layers_compile_for_amd_gpus(arch: str, tmp_path: Path) -> None:
+    """The kernels' source alone: they were never run on one."""
+    compiler = next(filter(None, map(shutil.which, ("amdclang++", "clang++-19", "clang++"))), None)
+    if compiler is None or not Path("/usr/include/hip/hip_runtime.h").is_file():
+        pytest.skip("needs clang and the Debian packages libamdhip64-dev and rocm-device-libs")
+    unit = tmp_path / "unit.hip"
+    header = ROOT / "flash_attn_kernel" / "layers" / "cuda" / "kernels.h"
+    unit.write_text(HIP_UNIT.format(header=header), encoding="utf-8")
+    flags = ["-x", "hip", f"--offload-arch={arch}", "--rocm-path=/usr", "-nogpulib", "-D__HIP_PLATFORM_AMD__"]
+    command = [compiler, *flags, "-Wall", "-Werror", "-fsyntax-only", str(unit)]
+    compiled = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert compiled.returncode == 0, compiled.stderr

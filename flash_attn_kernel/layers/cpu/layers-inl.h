@@ -67,7 +67,7 @@ template <class Type>
 struct Layers {
   typedef typename Type::Stored Stored;
 
-  static void rms_norm(const RmsNorm& call, int64_t begin, int64_t end) {
+  static void rms_norm(const RmsNormCall& call, int64_t begin, int64_t end) {
     const Stored* weight = elements(Type(), call.weight);
     for (int64_t row = begin; row < end; ++row) {
       const Stored* x = elements(Type(), call.x) + row * call.dim;
@@ -84,7 +84,7 @@ struct Layers {
   }
 
   // With n = x * rstd: dx = rstd * (weight * dout - n * mean(weight * dout * n)), dweight = sum(dout * n).
-  static void rms_norm_backward(const RmsNormBackward& call, int64_t begin, int64_t end, float* dweight) {
+  static void rms_norm_backward(const RmsNormBackwardCall& call, int64_t begin, int64_t end, float* dweight) {
     const Stored* weight = elements(Type(), call.weight);
     for (int64_t row = begin; row < end; ++row) {
       const Stored* x = elements(Type(), call.x) + row * call.dim;
@@ -114,7 +114,7 @@ struct Layers {
     }
   }
 
-  static void silu(const Silu& call, int64_t row, int64_t begin, int64_t end) {
+  static void silu(const SiluCall& call, int64_t row, int64_t begin, int64_t end) {
     const Stored* gate = elements(Type(), call.x) + row * call.dim * (call.gated ? 2 : 1);
     const Stored* up = gate + call.dim;
     Stored* out = elements(Type(), call.out) + row * call.dim;
@@ -127,7 +127,7 @@ struct Layers {
   }
 
   // With s = sigmoid(x): silu'(x) = s + x * s * (1 - s).
-  static void silu_backward(const SiluBackward& call, int64_t row, int64_t begin, int64_t end) {
+  static void silu_backward(const SiluBackwardCall& call, int64_t row, int64_t begin, int64_t end) {
     const Stored* gate = elements(Type(), call.x) + row * call.dim * (call.gated ? 2 : 1);
     const Stored* up = gate + call.dim;
     const Stored* dout = elements(Type(), call.dout) + row * call.dim;
@@ -148,7 +148,7 @@ struct Layers {
     }
   }
 
-  static void rotary(const Rotary& call, int64_t begin, int64_t end) {
+  static void rotary(const RotaryCall& call, int64_t begin, int64_t end) {
     const int64_t half = call.rotary_dim / 2;
     for (int64_t index = begin; index < end; ++index) {
       const int64_t entry = index / call.tokens, token = index % call.tokens;

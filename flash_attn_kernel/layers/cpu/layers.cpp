@@ -35,9 +35,8 @@ const LayerElementKernels& select_kernels(Element element) {
 template <class Body>
 void run_ranges(int64_t count, int64_t elements, const Threads& threads, const Body& body) {
   const int64_t per_task = std::max<int64_t>(1, kTaskElements / std::max<int64_t>(1, elements));
-  run_tasks(ceil_div(count, per_task), threads, [&](int64_t task) {
-    body(task * per_task, std::min(count, (task + 1) * per_task));
-  });
+  run_tasks(ceil_div(count, per_task), threads,
+            [&](int64_t task) { body(task * per_task, std::min(count, (task + 1) * per_task)); });
 }
 
 // body(row, begin, end) over columns of all rows: many short rows, or pieces of long ones.
@@ -54,13 +53,13 @@ void run_columns(int64_t rows, int64_t dim, const Threads& threads, const Body& 
 
 }  // namespace
 
-void rms_norm(const RmsNorm& call, const Threads& threads) {
+void rms_norm(const RmsNormCall& call, const Threads& threads) {
   const LayerElementKernels& kernels = select_kernels(call.element);
   run_ranges(call.rows, call.dim, threads,
              [&](int64_t begin, int64_t end) { kernels.rms_norm(call, begin, end); });
 }
 
-void rms_norm_backward(const RmsNormBackward& call, const Threads& threads) {
+void rms_norm_backward(const RmsNormBackwardCall& call, const Threads& threads) {
   const LayerElementKernels& kernels = select_kernels(call.element);
   const int64_t part_rows = std::max(kPartRows, ceil_div(call.rows, kMaxParts));
   const int64_t parts = ceil_div(call.rows, part_rows);
@@ -74,19 +73,19 @@ void rms_norm_backward(const RmsNormBackward& call, const Threads& threads) {
   });
 }
 
-void silu(const Silu& call, const Threads& threads) {
+void silu(const SiluCall& call, const Threads& threads) {
   const LayerElementKernels& kernels = select_kernels(call.element);
   run_columns(call.rows, call.dim, threads,
               [&](int64_t row, int64_t begin, int64_t end) { kernels.silu(call, row, begin, end); });
 }
 
-void silu_backward(const SiluBackward& call, const Threads& threads) {
+void silu_backward(const SiluBackwardCall& call, const Threads& threads) {
   const LayerElementKernels& kernels = select_kernels(call.element);
   run_columns(call.rows, call.dim, threads,
               [&](int64_t row, int64_t begin, int64_t end) { kernels.silu_backward(call, row, begin, end); });
 }
 
-void rotary(const Rotary& call, const Threads& threads) {
+void rotary(const RotaryCall& call, const Threads& threads) {
   const LayerElementKernels& kernels = select_kernels(call.element);
   run_ranges(call.batch * call.tokens, call.heads * call.dim, threads,
              [&](int64_t begin, int64_t end) { kernels.rotary(call, begin, end); });

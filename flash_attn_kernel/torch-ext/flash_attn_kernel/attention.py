@@ -9,10 +9,13 @@ import torch
 
 from . import autograd  # noqa: F401  (registers the gradient and the fake implementations)
 from ._ops import ops
-from .checks import check_problem, check_results
+from .checks import check_number, check_problem, check_results
 
 _without_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", nullcontext)  # noqa: SLF001 - no public name
 """Inside, ops go past their gradients: what torch itself puts around the forward of an autograd function."""
+
+_NO_TENSORS = (None,) * 11
+"""The optional tensors of `flash_attn_forward`, all absent."""
 
 
 def attend(
@@ -55,6 +58,15 @@ def attend(
     sinks, through out and through lse.
     """
     softcap = 0.0 if softcap is None else softcap
+    tensors = (cu_seqlens_q, cu_seqlens_k, seqused_q, seqused_k, leftpad_k, block_table, cache_batch_idx)
+    tensors += (alibi_slopes, sinks, attn_mask, rng_state)
+    plain = tensors.count(None) == len(tensors) and not (softcap or dropout_p or return_probs)
+    if plain and _is_inference(q, k, v):
+        try:
+            return _infer(q, k, v, softmax_scale, causal, window_size, empty_lse)
+        except Exception:
+            check_problem(q, k, v, softmax_scale=softmax_scale)  # says more clearly what the op refuses
+            raise
     check_problem(
         q,
         k,
@@ -113,6 +125,49 @@ def attend(
         with _without_autograd():
             out, lse, probs = ops.flash_attn_forward(*arguments)
     return out, lse, probs, rng_state
+
+
+def _is_inference(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> bool:
+    """Say whether these are tensors with data, on the CPU, of which nobody asks a gradient."""
+    if not type(q) is type(k) is type(v) is torch.Tensor:
+        return False
+    return q.is_cpu and k.is_cpu and v.is_cpu and not _may_be_differentiated(q, k, v, None)
+
+
+def _infer(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    softmax_scale: float | None,
+    causal: bool,
+    window_size: Sequence[int | None] | torch.Tensor | None,
+    empty_lse: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
+    """Attend within a dense batch without further options, as in most of a generation, and with little Python.
+
+    The op makes all the checks that such a call needs, except that it takes any number for a scale.
+    """
+    softmax_scale = float(q.size(-1) ** -0.5 if softmax_scale is None else softmax_scale)
+    check_number("softmax_scale", softmax_scale)
+    window_left, window_right = as_window(window_size)
+    with _without_autograd():
+        out, lse, probs = ops.flash_attn_forward(
+            unit_stride(q),
+            unit_stride(k),
+            unit_stride(v),
+            *_NO_TENSORS,
+            q.size(1),
+            k.size(1),
+            softmax_scale,
+            bool(causal),
+            window_left,
+            window_right,
+            0.0,
+            0.0,
+            False,  # noqa: FBT003  (return_probs)
+            empty_lse,
+        )
+    return out, lse, probs, None
 
 
 def _may_be_differentiated(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, sinks: torch.Tensor | None) -> bool:

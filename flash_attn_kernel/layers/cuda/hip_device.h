@@ -1,0 +1,46 @@
+// The instructions that the layers' kernels use, on AMD GPUs: the names and meanings of cuda/ptx_sm80.h. A
+// warp is 32 lanes here too, which is half of a wavefront on some.
+#pragma once
+
+#include <hip/hip_fp16.h>
+#include <hip/hip_runtime.h>
+
+#include <cstdint>
+
+namespace flash_attn_cuda {
+
+#define FA_DEVICE static __device__ __forceinline__
+#define FA_MEMBER __device__ __forceinline__
+#define FA_UNROLL _Pragma("unroll")
+
+FA_DEVICE int thread_index() { return static_cast<int>(threadIdx.x); }
+FA_DEVICE int block_x() { return static_cast<int>(blockIdx.x); }
+FA_DEVICE int block_y() { return static_cast<int>(blockIdx.y); }
+
+FA_DEVICE uint8_t* shared_memory() {
+  extern __shared__ __align__(128) uint8_t memory[];
+  return memory;
+}
+FA_DEVICE void sync_block() { __syncthreads(); }
+FA_DEVICE float exchange(float number, int mask) { return __shfl_xor(number, mask, 32); }
+FA_DEVICE float exp2_fast(float x) { return exp2f(x); }
+
+struct BFloat16 {
+  FA_DEVICE uint32_t round(float number) {
+    const uint32_t bits = __float_as_uint(number);
+    if (number != number) return 0x7FC0u;
+    return (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+  }
+  FA_DEVICE uint32_t pack(float low, float high) { return round(low) | round(high) << 16; }
+  FA_DEVICE float low(uint32_t pair) { return __uint_as_float(pair << 16); }
+};
+
+struct Float16 {
+  FA_DEVICE uint32_t pack(float low, float high) {
+    return static_cast<uint32_t>(__half_as_ushort(__float2half(low))) |
+           static_cast<uint32_t>(__half_as_ushort(__float2half(high))) << 16;
+  }
+  FA_DEVICE float low(uint32_t pair) { return __half2float(__ushort_as_half(static_cast<uint16_t>(pair))); }
+};
+
+}  // namespace flash_attn_cuda

@@ -1,0 +1,49 @@
+// The layers' operators on CUDA tensors, on torch's current stream.
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+
+#include "../layers/cuda/layers.h"
+#include "layer_ops.h"
+
+namespace flash_attn_binding {
+namespace {
+
+using torch::stable::accelerator::DeviceGuard;
+
+void* stream_of(const Tensor& like) {
+  void* stream = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(like.get_device_index(), &stream));
+  return stream;
+}
+
+}  // namespace
+
+Tensor empty_result(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType dtype) {
+  return torch::stable::new_empty(like, {sizes.data(), sizes.size()}, dtype);
+}
+
+void run_layer(const flash_attn::RmsNormCall& call, const Tensor& like) {
+  const DeviceGuard guard(like.get_device_index());
+  flash_attn_cuda::rms_norm(call, stream_of(like));
+}
+void run_layer(const flash_attn::RmsNormBackwardCall& call, const Tensor& like) {
+  const DeviceGuard guard(like.get_device_index());
+  const int64_t parts = flash_attn_cuda::weight_gradient_parts(call.rows);
+  const Tensor sums = empty_result(like, {parts, call.dim}, ScalarType::Float);
+  flash_attn_cuda::rms_norm_backward(call, static_cast<float*>(sums.mutable_data_ptr()), stream_of(like));
+}
+void run_layer(const flash_attn::SiluCall& call, const Tensor& like) {
+  const DeviceGuard guard(like.get_device_index());
+  flash_attn_cuda::silu(call, stream_of(like));
+}
+void run_layer(const flash_attn::SiluBackwardCall& call, const Tensor& like) {
+  const DeviceGuard guard(like.get_device_index());
+  flash_attn_cuda::silu_backward(call, stream_of(like));
+}
+void run_layer(const flash_attn::RotaryCall& call, const Tensor& like) {
+  const DeviceGuard guard(like.get_device_index());
+  flash_attn_cuda::rotary(call, stream_of(like));
+}
+
+}  // namespace flash_attn_binding
