@@ -121,7 +121,7 @@ function(kernel_link_python id)
     # Templates of the C++ library are exported whatever the compiler is told, and those of two kernels would be one.
     set(exports "${PROJECT_BINARY_DIR}/exports.map")
     file(CONFIGURE OUTPUT "${exports}" CONTENT "{ global: PyInit_*; local: *; };\n")
-    target_link_options("${id}" PRIVATE "LINKER:--version-script=${exports}")
+    target_link_options("${id}" PRIVATE -Xlinker "--version-script=${exports}") # `LINKER:` would split it at a comma
   endif()
   if(APPLE)
     target_link_options("${id}" PRIVATE "LINKER:-undefined,dynamic_lookup")
