@@ -42,7 +42,7 @@ from kernel_builder.render.project import list_sdk_variables, render_project
 from kernel_builder.spec.model import BuildSpec
 from kernel_builder.spec.reader import load_spec
 from kernel_builder.toolchain import Toolchain
-from kernel_builder.toolchains import Toolkit, obtain_libraries, obtain_toolkit
+from kernel_builder.toolchains import Toolkit, obtain_libraries, obtain_toolkit, offer_cross
 from kernel_builder.torch_sdk import TorchSdk
 
 
@@ -131,7 +131,10 @@ def plan_project(
     here = probe_surroundings(torch, backends=spec.general.backends, tools=tools)
     matrix = load_matrix(None if torch is None else torch.matrix_file)
     environment = assume_environment(here.environment, assumptions, matrix)
-    environment = choose_devices(environment, devices or DeviceChoice())
+    devices = devices or DeviceChoice()
+    is_cross = devices.host is not None and devices.host != here.environment.host
+    cross = offer_cross(devices.host) if is_cross and devices.host is not None else None
+    environment = choose_devices(environment, devices, cross)
     inputs = probe_inputs(spec)
     plan = plan_build(spec, environment, inputs.digest)
     notices = (*loaded.notices, *_tell_torch_users(plan, torch_users))
@@ -196,7 +199,9 @@ def build_project(
         wanted = sorted({variant.sdk for variant in plan.variants if variant.sdk is not None}, key=str)
         sdks = {key: obtain_sdk(key, plan.environment, planned.installed, listener) for key in wanted}
         for key in plan.toolchains:
-            toolkit = toolkits[key] = None if key.toolkit is None else obtain_toolkit(key, listener)
+            toolkit = toolkits[key] = (
+                None if key.toolkit is None and key.host is None else obtain_toolkit(key, listener)
+            )
             trees[key] = compile_project(
                 render_project(plan, key),
                 plan,

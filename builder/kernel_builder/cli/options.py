@@ -127,11 +127,15 @@ def selector_options(command: _F) -> _F:
 
 
 def device_options(command: _F) -> _F:
-    """Add `--arch` and `--toolkit`, which arrive as one `devices`."""
+    """Add `--arch`, `--toolkit` and `--host`, which arrive as one `devices`."""
 
     @wraps(command)
-    def collect(*args: Any, archs: tuple[str, ...], toolkits: tuple[str, ...], **rest: Any) -> Any:
-        return command(*args, devices=parse_devices(archs, toolkits), **rest)
+    def collect(*args: Any, archs: tuple[str, ...], toolkits: tuple[str, ...], host: str | None, **rest: Any) -> Any:
+        return command(*args, devices=parse_devices(archs, toolkits, host), **rest)
+
+    collect = click.option(
+        "--host", metavar="PLATFORM", help="Compile for the CPU of another platform, such as `aarch64-linux`."
+    )(collect)
 
     collect = click.option(
         "--toolkit",

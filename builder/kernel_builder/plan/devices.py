@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from kernel_builder.backend import FACTS, Backend
 from kernel_builder.errors import BadInputError, Problem
+from kernel_builder.host import HostPlatform
 from kernel_builder.plan.model import BuildEnvironment, ToolchainKey, ToolchainLack, ToolchainOffer
 from kernel_builder.spec.archs import parse_cuda_capability, parse_rocm_arch
 from kernel_builder.spec.problems import BadValueError
@@ -17,14 +18,19 @@ _VERSIONED = tuple(backend for backend, facts in FACTS.items() if facts.is_compi
 
 @dataclass(frozen=True, slots=True)
 class DeviceChoice:
-    """archs: compile for these alone, of those that a project asks for. toolkits: in place of those that are here."""
+    """What to compile for.
+
+    archs: these alone, of those that a project asks for. toolkits: in place of those that are here. host: the platform
+    that artifacts run on, None for this one.
+    """
 
     archs: tuple[str, ...] = ()
     toolkits: tuple[ToolchainKey, ...] = ()
+    host: HostPlatform | None = None
 
 
-def parse_devices(archs: Iterable[str], toolkits: Iterable[str]) -> DeviceChoice:
-    """Read archs such as `9.0a` and `gfx942`, and toolkits such as `cuda=13.2`.
+def parse_devices(archs: Iterable[str], toolkits: Iterable[str], host: str | None = None) -> DeviceChoice:
+    """Read archs such as `9.0a` and `gfx942`, toolkits such as `cuda=13.2`, and a platform such as `aarch64-linux`.
 
     Raises `BadInputError` with every word that cannot be used.
     """
@@ -43,13 +49,27 @@ def parse_devices(archs: Iterable[str], toolkits: Iterable[str]) -> DeviceChoice
         except (StopIteration, ValueError):
             known = ", ".join(f"`{backend}`" for backend in _VERSIONED)
             problems.append(Problem(f"`--toolkit {word}` is not one of {known} and its version", hint="`cuda=13.2`"))
+    platform = None
+    try:
+        platform = None if host is None else HostPlatform.parse(host)
+    except ValueError as error:
+        problems.append(Problem(f"`--host`: {error}"))
     if problems:
         raise BadInputError(problems)
-    return DeviceChoice(tuple(chosen), tuple(keys))
+    return DeviceChoice(tuple(chosen), tuple(keys), platform)
 
 
-def choose_devices(environment: BuildEnvironment, choice: DeviceChoice) -> BuildEnvironment:
-    """The environment with what was chosen; what was not stays."""
+def choose_devices(
+    environment: BuildEnvironment, choice: DeviceChoice, cross: ToolchainOffer | None = None
+) -> BuildEnvironment:
+    """The environment with what was chosen; what was not stays.
+
+    cross: what compiles for the chosen platform, where that is not this machine's; it does so for the CPU alone.
+    """
+    if cross is not None:
+        reason = f"nothing on {environment.host} compiles it for {cross.key.host}; build on such a machine"
+        others = (ToolchainLack(ToolchainKey(backend), reason) for backend in _VERSIONED)
+        return replace(environment, offers=(cross,), lacks=tuple(others))
     offers: list[ToolchainOffer] = []
     replaced = {key.backend for key in choice.toolkits}
     for key in choice.toolkits:

@@ -43,7 +43,7 @@ class Release:
 
 
 def list_releases(kind: str) -> tuple[Release, ...]:
-    """The releases of `cuda`, `cutlass` or `zig`, in the order of the file: the first one is the usual choice."""
+    """The releases of `cuda` or `cutlass`, in the order of the file: the first one is the usual choice."""
     return _load_catalog().get(kind, ())
 
 

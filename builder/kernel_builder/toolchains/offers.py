@@ -16,6 +16,7 @@ from kernel_builder.progress import Listener, ignore_progress
 from kernel_builder.remedy import install_command
 from kernel_builder.toolchains import rocm
 from kernel_builder.toolchains.catalog import find_release, list_releases
+from kernel_builder.toolchains.cross import package_of, probe_cross
 from kernel_builder.toolchains.cuda import obtain_cuda, probe_cuda
 from kernel_builder.toolchains.fetch import find_fetched, is_offline
 from kernel_builder.toolchains.model import Toolkit
@@ -71,6 +72,15 @@ def obtain_toolkit(key: ToolchainKey, listener: Listener = ignore_progress) -> T
     return toolkit
 
 
+def offer_cross(host: HostPlatform) -> ToolchainOffer:
+    """What compiles for the CPU of another platform; with a remedy where nothing here does."""
+    key = ToolchainKey(Backend.CPU, None, host)
+    toolkit = probe_cross(host)
+    if toolkit is not None:
+        return ToolchainOffer(key, toolkit.description)
+    return ToolchainOffer(key, remedy=install_command(package_of(host)) if host.os == "linux" else f"build on {host}")
+
+
 def probe_xpu() -> Toolkit | None:
     """Intel's DPC++ compiler, which compiles all sources of its variants."""
     homes = [home for home in (os.environ.get(_ICPX_HOME_VARIABLE), _ICPX_HOME) if home]
@@ -103,6 +113,8 @@ def _find_toolkit(key: ToolchainKey, listener: Listener) -> Toolkit | None:
                 parts = rocm.probe_parts()
                 is_wanted = parts is not None and parts.key.toolkit == key.toolkit
                 toolkit = rocm.assemble_rocm(parts, listener) if parts is not None and is_wanted else None
+        case Backend.CPU:
+            toolkit = None if key.host is None else probe_cross(key.host)
         case Backend.XPU:
             toolkit = probe_xpu()
             toolkit = toolkit if toolkit is not None and toolkit.key.toolkit == key.toolkit else None
@@ -161,5 +173,8 @@ def _explain_missing(key: ToolchainKey) -> Problem:
         case Backend.XPU:
             hint = "install the Intel oneAPI DPC++/C++ Compiler and load its `setvars.sh`"
             return Problem(f"no oneAPI DPC++ compiler {key.toolkit} was found here", hint=hint)
+        case Backend.CPU if key.host is not None and key.host.os == "linux":
+            remedy = install_command(package_of(key.host))
+            return Problem(f"no C++ compiler for {key.host} was found here", hint=f"`{remedy}` brings one")
         case _:
-            return Problem(f"there is no toolkit for {key}")
+            return Problem(f"nothing here compiles {key}", hint="build on such a machine")

@@ -49,6 +49,17 @@ def test_another_toolkit_takes_the_place_of_the_one_at_hand() -> None:
     assert [(str(lack.key), lack.reason) for lack in only.lacks] == [("cuda-13.0", "cuda-13.0 was not chosen")]
 
 
+def test_another_platform_is_compiled_for_by_its_own_compiler_alone() -> None:
+    host = HostPlatform("aarch64", "linux")
+    cross = ToolchainOffer(ToolchainKey(Backend.CPU, None, host), "aarch64-linux-gnu-g++ 12.2.0")
+    chosen = choose_devices(HERE, parse_devices([], [], "aarch64-linux"), cross)
+    assert chosen.offers == (cross,)
+    assert {lack.key.backend for lack in chosen.lacks} == {Backend.CUDA, Backend.ROCM, Backend.XPU}
+    assert "nothing on x86_64-linux compiles it for aarch64-linux" in chosen.lacks[0].reason
+    with pytest.raises(BadInputError, match="is not a host platform"):
+        parse_devices([], [], "aarch64")
+
+
 def test_without_a_choice_nothing_changes() -> None:
     assert choose_devices(HERE, DeviceChoice()) == HERE
 

@@ -100,7 +100,7 @@ def test_without_pip_and_uv_there_is_a_remedy(publish: Publish, monkeypatch: pyt
 
 
 def test_every_wheel_of_the_catalog_is_pinned() -> None:
-    for kind in ("cuda", "cutlass", "zig"):
+    for kind in ("cuda", "cutlass"):
         releases = list_releases(kind)
         assert releases
         assert len({release.directory_name for release in releases}) == len(releases)

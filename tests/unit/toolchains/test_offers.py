@@ -9,7 +9,7 @@ from kernel_builder.backend import Backend
 from kernel_builder.errors import ToolchainMissingError
 from kernel_builder.host import HostPlatform
 from kernel_builder.plan import ToolchainKey, ToolchainLack, ToolchainOffer
-from kernel_builder.toolchains import list_offers, obtain_toolkit, rocm
+from kernel_builder.toolchains import list_offers, obtain_toolkit, offer_cross, rocm
 from kernel_builder.toolchains.cuda import probe_cuda
 from kernel_builder.version import MinorVersion
 
@@ -107,8 +107,26 @@ def test_a_toolkit_that_nothing_brings_has_a_remedy(bare: Path, key: ToolchainKe
     assert caught.value.problems[0].hint
 
 
-@pytest.mark.parametrize(
-    ("arch", "number"), [("gfx90a", 9010), ("gfx942", 9402), ("gfx1100", 11000), ("gfx1201", 12001)]
-)
-def test_device_libraries_number_devices(arch: str, number: int) -> None:
-    assert rocm._number_of(arch) == number
+def test_a_cross_compiler_is_found_by_its_name(bare: Path) -> None:
+    host = HostPlatform("aarch64", "linux")
+    key = ToolchainKey(Backend.CPU, None, host)
+    make_program(bare / "apt-get", "")
+    assert offer_cross(host) == ToolchainOffer(key, remedy="apt-get install g++-aarch64-linux-gnu")
+    with pytest.raises(ToolchainMissingError, match=r"no C\+\+ compiler for aarch64-linux was found here"):
+        obtain_toolkit(key)
+    for name in ("gcc", "g++"):
+        make_program(bare / f"aarch64-linux-gnu-{name}", "printf 'aarch64-linux-gnu-g++ (Debian 12.2.0-14) 12.2.0\\n'")
+    assert offer_cross(host) == ToolchainOffer(key, "aarch64-linux-gnu-g++ 12.2.0")
+    toolkit = obtain_toolkit(key)
+    assert toolkit.settings["CMAKE_SYSTEM_PROCESSOR"] == "aarch64"
+    assert toolkit.environment["CXX"] == str(bare / "aarch64-linux-gnu-g++")
+
+
+def test_nobody_compiles_for_a_mac_here(bare: Path) -> None:
+    del bare
+    assert offer_cross(HostPlatform("aarch64", "darwin")).remedy == "build on aarch64-darwin"
+
+
+def test_device_libraries_number_devices() -> None:
+    numbers = {arch: rocm._number_of(arch) for arch in ("gfx90a", "gfx942", "gfx1100", "gfx1201")}
+    assert numbers == {"gfx90a": 9010, "gfx942": 9402, "gfx1100": 11000, "gfx1201": 12001}
