@@ -149,3 +149,29 @@ def test_everybody_may_write_to_an_open_registry(open_registry: RegistryProcess,
         add_file(api, "me/relu")
     assert open_registry.api("hf_whatever").whoami()["name"] == "local"
     del tmp_path
+
+
+def test_a_page_in_a_browser_does_not_write(open_registry: RegistryProcess) -> None:
+    """A registry that asks for no token is still not everybody's whom a browser on the machine talks to."""
+    cases: tuple[tuple[dict[str, str], bool], ...] = (
+        ({}, True),
+        ({"Host": "localhost:1"}, True),
+        ({"Host": "[::1]"}, True),
+        ({"Host": "attacker.example"}, False),
+        ({"Host": "192.168.1.1"}, False),
+        ({"Origin": "https://attacker.example"}, False),
+        ({"Origin": "null"}, False),
+        ({"Sec-Fetch-Site": "cross-site"}, False),
+    )
+    for number, (headers, allowed) in enumerate(cases):
+        body = {"name": f"relu-{number}", "organization": "me", "type": "kernel"}
+        answer = httpx.post(f"{open_registry.endpoint}/api/repos/create", json=body, headers=headers)
+        assert answer.status_code == (HTTPStatus.OK if allowed else HTTPStatus.FORBIDDEN)
+        assert (open_registry.root / "repositories" / "kernels" / "me" / f"relu-{number}").exists() is allowed
+
+
+@pytest.mark.parametrize("host", ["", "a b", "[::", "a/b", "a@b", "\u00e9", "a:b", "a:123456"])
+def test_hosts_that_are_none(shared: RegistryProcess, host: str) -> None:
+    raw = [(b"Host", host.encode("latin-1")), (b"Authorization", f"Bearer {WRITE_TOKEN}".encode())]
+    answer = httpx.get(f"{shared.endpoint}/api/kernels", headers=raw)
+    assert answer.status_code == HTTPStatus.BAD_REQUEST

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from itertools import count
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from huggingface_hub import CommitOperationAdd
@@ -67,3 +70,32 @@ def test_it_is_not_checked_while_it_is_served(registry: RegistryProcess, tmp_pat
         completed = run_builder(["serve", "--root", root, "--check"])
         assert completed.returncode == 2
         assert words in completed.stderr
+
+
+def test_a_copy_that_takes_branches_first_is_good(registry: RegistryProcess, tmp_path: Path) -> None:
+    """As the documentation says it, while somebody publishes."""
+    api = registry.api()
+    api.create_repo("copied/relu", repo_type="kernel")
+    done = Event()
+
+    def publish() -> None:
+        for number in count():
+            if done.is_set():
+                break
+            addition = CommitOperationAdd("file", f"{number}".encode())
+            api.create_commit("copied/relu", [addition], commit_message=f"{number}", repo_type="kernel")
+
+    publisher = Thread(target=publish)
+    publisher.start()
+    for number in range(3):
+        copy = tmp_path / f"copy-{number}"
+        for folder in (registry.root / "repositories").glob("*/*/*/refs"):
+            shutil.copytree(folder, copy / folder.relative_to(registry.root))
+        left_out = shutil.ignore_patterns("refs", "incoming")
+        shutil.copytree(registry.root, copy, ignore=left_out, dirs_exist_ok=True)
+        completed = run_builder(["serve", "--root", copy, "--check"])
+        assert completed.returncode == 0, completed.stderr
+    done.set()
+    publisher.join()
+    with RegistryProcess(tmp_path / "copy-2") as restored:
+        assert restored.api().repo_info("copied/relu", repo_type="kernel").sha

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import logging
 from http import HTTPStatus
@@ -12,7 +11,6 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kernel_builder.serve import (
     routes_accounts,
@@ -26,6 +24,7 @@ from kernel_builder.serve import (
 from kernel_builder.serve.catalog import MovedError
 from kernel_builder.serve.faults import RequestError
 from kernel_builder.serve.registry import Registry, endpoint_of, repository_id
+from kernel_builder.serve.surroundings import Surroundings
 
 _LOG = logging.getLogger("kernel_builder.serve")
 _MAX_HEADER = 512
@@ -57,31 +56,8 @@ def build_app(registry: Registry) -> Starlette:
         },
     )
     app.state.registry = registry
-    app.add_middleware(_Surroundings, patience=registry.limits.patience)
+    app.add_middleware(Surroundings, patience=registry.limits.patience, local=registry.local)
     return app
-
-
-class _Surroundings:
-    """Lets routes see the path as it was sent, and gives up on clients that do not take their answer."""
-
-    def __init__(self, app: ASGIApp, patience: float) -> None:
-        self.app = app
-        self.patience = patience
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-
-        async def send_in_time(message: Message) -> None:
-            await asyncio.wait_for(send(message), self.patience)
-
-        # `refs%2Fheads%2Fmain` is one part of a path; decoded before the routes match, it would be three.
-        path = scope["raw_path"].decode("ascii", "replace")
-        try:
-            await self.app({**scope, "path": path}, receive, send_in_time)
-        except TimeoutError:
-            _LOG.warning("gave up on a client that does not take its answer")
 
 
 def _answer_fault(request: Request, error: Exception) -> Response:

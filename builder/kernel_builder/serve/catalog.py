@@ -105,6 +105,7 @@ class Catalog:
                 shutil.rmtree(folder, ignore_errors=True)
                 self._place(old, folder)
                 self._open.pop(old, None)
+                repository.gone = True
             moved = Repository(self.storage, folder, new.type)
             moved.write_settings(id=str(new))
             if folder != old:
@@ -119,6 +120,7 @@ class Catalog:
             repository.folder.rename(trash)
             sync_folder(repository.folder.parent)
             self._open.pop(repository.folder, None)
+            repository.gone = True
         shutil.rmtree(trash)
 
     def _finish_moves(self) -> None:

@@ -30,7 +30,7 @@ def receive_commit(
         header, operations = read_payload(body, storage, stack, max_operations=MAX_OPERATIONS, max_file=max_file)
         received = [operation.receiver for operation in operations if isinstance(operation, AddInline)]
         large = _find_large(repository, [operation for operation in operations if isinstance(operation, AddLarge)])
-        with repository.lock:
+        with repository.changing():
             head = repository.resolve(revision) if as_pull else _find_head(repository, revision)
             _check_parent(head, header.parent)
             tree = apply_operations(repository.tree(repository.commit(head)), operations, large)

@@ -49,5 +49,6 @@ def launch(setup: Setup, started: Callable[[str], None]) -> None:
                 lfs=setup.lfs,
                 url=setup.url,
                 trusted=setup.trusted,
+                local=setup.accounts.is_open and setup.url is None and is_loopback(listener),
             )
             run_server(registry, listener, lambda: started(setup.url or url_of(listener, setup.host)))

@@ -31,7 +31,7 @@ def open_discussion(
     """
     if not len(title.strip()) >= MIN_TITLE or len(text) > MAX_COMMENT:
         raise bad_request(f"a title has at least {MIN_TITLE} characters, a text at most {MAX_COMMENT}")
-    with repository.lock:
+    with repository.changing():
         number = max((int(path.name) for path in (repository.folder / "pulls").iterdir()), default=0) + 1
         discussion: Discussion = {
             "num": number,
@@ -82,7 +82,7 @@ def change_title(repository: Repository, number: int, title: str, *, author: str
     """Give it another title; give the event. Raises `RequestError`."""
     if not MIN_TITLE <= len(title.strip()) <= MAX_TITLE:
         raise bad_request(f"a title has {MIN_TITLE} to {MAX_TITLE} characters")
-    with repository.lock:
+    with repository.changing():
         old = find_discussion(repository, number)["title"]
         event = _make_event("title-change", author, old=old, new=title.strip())
         return _add_event(repository, number, event, title=title.strip())
@@ -92,7 +92,7 @@ def change_status(repository: Repository, number: int, status: str, *, author: s
     """Open or close it; give the event. Raises `RequestError`."""
     if status not in {"open", "closed"}:
         raise bad_request("a status is `open` or `closed`")
-    with repository.lock:
+    with repository.changing():
         if find_discussion(repository, number)["status"] == "merged":
             raise conflict("it is merged")
         if text:
@@ -110,7 +110,7 @@ def read_trees(repository: Repository, discussion: Discussion) -> tuple[Tree, Tr
 
 def merge(repository: Repository, number: int, *, author: str, text: str = "") -> dict[str, Any]:
     """Put the proposed changes on the branch, in one commit; give the event. Raises `RequestError`."""
-    with repository.lock:
+    with repository.changing():
         discussion = find_discussion(repository, number)
         if discussion["base"] is None or discussion["status"] in {"merged", "closed"}:
             raise bad_request(f"discussion {number} is not a pull request that could be merged")
@@ -133,7 +133,7 @@ def _make_event(kind: str, author: str, **data: str) -> dict[str, Any]:
 
 
 def _add_event(repository: Repository, number: int, event: dict[str, Any], **changes: object) -> dict[str, Any]:
-    with repository.lock:
+    with repository.changing():
         discussion = find_discussion(repository, number)
         discussion["events"].append(event)
         _write(repository, discussion | changes)

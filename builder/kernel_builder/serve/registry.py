@@ -41,6 +41,8 @@ class Registry:
     url: str | None = None
     trusted: frozenset[str] | None = None
     """Namespaces, in lower case, whose kernels clients load without being told to; `None` for all."""
+    local: bool = False
+    """Whether everybody may write, but only from this machine."""
 
     def trusts(self, namespace: str) -> bool:
         """Whether clients are told that a publisher can be trusted."""

@@ -11,19 +11,20 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import RLock
 from typing import Any
 from urllib.parse import quote, unquote
 
-from kernel_builder.serve.faults import bad_request, conflict, damaged, no_such_revision
+from kernel_builder.serve.faults import bad_request, conflict, damaged, no_such_repository, no_such_revision
 from kernel_builder.serve.names import RepoId, RepoType, parse_ref_name
 from kernel_builder.serve.objects import Commit, Tree
 from kernel_builder.serve.storage import Storage, sync_folder
 
 MAIN = "main"
-_KEPT_TREES = 32
+_KEPT_TREES = 8
 _OID = re.compile(r"[0-9a-f]{40}")
 _SHORT_OID = re.compile(r"[0-9a-f]{7,39}")
 PULL_REF = re.compile(r"refs/pr/([1-9][0-9]{0,8})")
@@ -60,6 +61,8 @@ class Repository:
         self.type = kind
         self.lock = RLock()
         """Whoever changes a ref holds it from reading the old value to writing the new one."""
+        self.gone = False
+        """Whether it was deleted or moved while somebody held on to it."""
         self._trees: OrderedDict[str, Tree] = OrderedDict()
 
     @property
@@ -72,9 +75,17 @@ class Repository:
         """The repository's name."""
         return RepoId(self.type, *self.settings.id.split("/"))
 
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Hold the lock for a change. Raises `RequestError` when the repository has gone meanwhile."""
+        with self.lock:
+            if self.gone:
+                raise no_such_repository(f"{self.folder.parent.name}/{self.folder.name}")
+            yield
+
     def write_settings(self, **changes: Any) -> None:
         """Change some of them."""
-        with self.lock:
+        with self.changing():
             content = json.dumps(asdict(replace(self.settings, **changes))).encode()
             self.storage.write(self.folder / "settings.json", content)
 
@@ -108,14 +119,14 @@ class Repository:
     def create_ref(self, kind: str, name: object, revision: str, *, note: str = "") -> None:
         """Make a branch or a tag. Raises `RequestError` when there is one of that name."""
         checked = parse_ref_name(name)
-        with self.lock:
+        with self.changing():
             if self.find_ref(kind, checked) is not None:
                 raise conflict(f"Reference already exists: `refs/{kind}/{checked}`")
             self.write_ref(kind, checked, self.resolve(revision), note=note)
 
     def delete_ref(self, kind: str, name: str) -> None:
         """Remove a branch or a tag. Raises `RequestError` when there is none, or when it is `main`."""
-        with self.lock:
+        with self.changing():
             if self.find_ref(kind, name) is None:
                 raise no_such_revision(name)
             if (kind, name) == ("heads", MAIN):
@@ -178,9 +189,7 @@ class Repository:
     def write_commit(self, tree: Tree, *, parents: tuple[str, ...], author: str, title: str, message: str) -> str:
         """Store a commit that no branch names yet, and give its name."""
         commit = Commit(tree.oid, parents, author, int(time.time()), title, message)
-        place = self.folder / "trees" / tree.oid
-        if not place.exists():
-            self.storage.write(place, tree.as_json())
+        self.storage.write(self.folder / "trees" / tree.oid, tree.as_json())
         self._keep_tree(tree)
         self.storage.write(self.folder / "commits" / commit.oid, commit.as_json())
         return commit.oid

@@ -17,9 +17,11 @@ from kernel_builder.serve.faults import RequestError, bad_request, no_such_entry
 from kernel_builder.serve.names import parse_file_path, parse_folder_path
 from kernel_builder.serve.paging import cut_page, read_flag
 from kernel_builder.serve.registry import open_repository, word
+from kernel_builder.serve.storage import Blob
 
 _PAGE, _EXPANDED_PAGE = 1000, 50
 _MAX_PATHS = 10_000
+_QUICKLY_READ = 64 << 20  # whoever only asks about a larger file would wait too long for it to be hashed
 _TEXTS = {
     ".txt": "text/plain",
     ".md": "text/plain",
@@ -84,7 +86,11 @@ def resolve(request: Request) -> Response:
         headers |= {"X-Linked-ETag": f'"{entry.etag}"', "X-Linked-Size": str(entry.size)}
     if f'"{entry.etag}"' in [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    content = repository.storage.find(entry.sha256)
+    storage, too_long = repository.storage, request.method == "HEAD" and entry.size > _QUICKLY_READ
+    if too_long and storage.has(Blob(entry.sha256, entry.size)):
+        content = storage.blob_path(entry.sha256)
+    else:
+        content = storage.find(entry.sha256)
     media_type = _TEXTS.get(PurePosixPath(path).suffix, "application/octet-stream")
     return FileResponse(content, headers=headers, media_type=media_type, stat_result=content.stat())
 

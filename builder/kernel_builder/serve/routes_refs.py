@@ -93,7 +93,7 @@ async def squash(request: Request) -> Response:
     title = str(body.get("message") or f"Super-squash branch `{branch}`").strip()[:MAX_TITLE]
 
     def work() -> None:
-        with repository.lock:
+        with repository.changing():
             kind, name = repository.branch_of(branch)
             _, tree = repository.tree_at(branch)
             oid = repository.write_commit(tree, parents=(), author=caller.name, title=title, message="")

@@ -115,6 +115,8 @@ class Storage:
                 path.parent.mkdir(exist_ok=True)
                 folders.add(path.parent)
             receiver.path.replace(path)  # also over an older file, which may have been damaged
+            with path.open("rb") as file:
+                self._verified[receiver.blob.sha256] = _fingerprint(file.fileno())
         for folder in (*sorted(folders), self.blobs):
             sync_folder(folder)
 
@@ -128,7 +130,7 @@ class Storage:
     def find(self, sha256: str) -> Path:
         """Give the file of a content, after making sure that it is that content. Raises `RequestError`.
 
-        A file is hashed when it is asked for the first time, and again whenever the system says that it was touched.
+        A file is hashed when this process first sees it, and again when the system says that it was touched.
         """
         path = self.blob_path(sha256)
         try:
