@@ -9,6 +9,7 @@
 #
 # PROJECT   the kernel project (default: this directory)
 # REPO_ID   where to publish (default: that of build.toml); the token comes from HF_TOKEN, the Hub from HF_ENDPOINT
+# BUILD_OPTIONS   further words for `kernel-builder plan` and `build`, such as `--matrix`
 # OPTIONS   further words for `kernel-builder upload`, such as `--dry-run` or `--allow-untested`
 # PYTHON    a Python that has kernel-builder and torch (default: python3)
 set -eu
@@ -22,7 +23,8 @@ builder() {
 }
 
 plan() {
-    builder plan "$project" --json | "$python" -c '
+    # shellcheck disable=SC2086 # a list of words
+    builder plan "$project" ${BUILD_OPTIONS:-} --json | "$python" -c '
 import json, sys
 variants = json.load(sys.stdin)["plan"]["variants"]
 if not variants:
@@ -32,7 +34,8 @@ print(json.dumps({"include": [rows[name] for name in sorted(rows)]}, separators=
 }
 
 build() {
-    builder build "$project" --variant "$1"
+    # shellcheck disable=SC2086 # a list of words
+    builder build "$project" ${BUILD_OPTIONS:-} --variant "$1"
     status=0
     builder test "$project" --variant "$1" || status=$?
     if [ "$status" -eq "$nothing_selected" ]; then

@@ -56,6 +56,7 @@ _BAD_PATHS = {errno.ENAMETOOLONG, errno.ELOOP}
 _ELSEWHERE = {
     "benchmark": "bench",
     "build-and-copy": "build",
+    "build-and-upload": "upload",
     "check-abi": "audit",
     "check-builds": "audit",
     "check-config": "check",

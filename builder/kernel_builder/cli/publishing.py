@@ -17,7 +17,7 @@ from kernel_builder.release.contents import collect_release, find_figures
 from kernel_builder.release.gate import Waiver
 from kernel_builder.release.model import Evidence, Release
 from kernel_builder.spec.model import BuildSpec
-from kernel_builder.spec.names import parse_repo_id
+from kernel_builder.spec.names import parse_branch, parse_repo_id
 from kernel_builder.spec.problems import BadValueError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -30,6 +30,21 @@ def _parse_repo(context: click.Context, parameter: click.Parameter, value: str |
     except BadValueError as error:
         raise BadInputError(Problem(f"`--repo` {error}", hint=error.hint)) from error
 
+
+def _parse_branch(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    del context, parameter
+    if value is not None and value.startswith("refs/"):
+        message = f"`--branch` must be the name of a branch, got `{value}`"
+        raise BadInputError(Problem(message, hint="`--create-pr` makes a pull request"))
+    try:
+        return None if value is None else parse_branch(value)
+    except BadValueError as error:
+        raise BadInputError(Problem(f"`--branch` {error}", hint=error.hint)) from error
+
+
+branch_option = click.option(
+    "--branch", metavar="NAME", callback=_parse_branch, help="The branch to publish on.  [default: v<version>]"
+)
 
 repo_option = click.option(
     "--repo",

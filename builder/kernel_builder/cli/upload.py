@@ -22,6 +22,7 @@ from kernel_builder.cli.options import (
 )
 from kernel_builder.cli.progress import show_progress
 from kernel_builder.cli.publishing import (
+    branch_option,
     choose_repositories,
     gate_options,
     keep_option,
@@ -52,7 +53,7 @@ _WORDS = {Action.ADD: "added", Action.REPLACE: "replaced", Action.KEEP: "unchang
     show_default=True,
     help="`model` is for loaders before 0.14, which read models tagged `kernel`.",
 )
-@click.option("--branch", metavar="NAME", help="The branch to publish on.  [default: v<version>]")
+@branch_option
 @click.option("--private", is_flag=True, help="Make the repository private, if it has to be made.")
 @click.option("--create-pr", is_flag=True, help="Propose the change in a pull request.")
 @keep_option

@@ -32,7 +32,7 @@ def make_artifact(
     """Write `<place>/<variant>/` and load it; without `tested` no test run is recorded in it."""
     target = place / variant
     parsed = parse_variant(variant)
-    identifier = f"_{name}_cpu_0123abc"
+    identifier = f"_{name.replace('-', '_')}_cpu_0123abc"
     library = {f"{identifier}.abi3.so": b"\x7fELF" + SCHEMA} if isinstance(parsed, ArchVariant) else {}
     package = {"__init__.py": PACKAGE, "_ops.py": f"import torch\n\nops = torch.ops.{identifier}\n"}
     for path, content in {**package, **library, **(files or {})}.items():
