@@ -33,20 +33,6 @@ RUN set -eu; \
     command -v c++ && has_python
 
 
-# HIP for AMD's GPUs: Debian's clang and device libraries. A base that has /opt/rocm is left as it is.
-FROM cpu AS rocm
-RUN set -eu; \
-    if [ -d /opt/rocm ]; then exit 0; fi; \
-    if ! command -v apt-get; then \
-        echo "give a base with ROCm: --build-arg BASE_IMAGE=<an image of AMD's with a compiler>" >&2; \
-        exit 1; \
-    fi; \
-    apt-get update; \
-    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-        clang-19 clang-tools-19 hipcc libamdhip64-dev lld-19 llvm-19 rocm-device-libs; \
-    rm -rf /var/lib/apt/lists/*
-
-
 # CUDA from the wheels that the builder pins, for images that are to be complete: `build --docker` mounts them instead.
 FROM cpu AS cuda
 ARG CUDA=13.0
@@ -74,3 +60,17 @@ print("\n".join(" ".join([p["name"] + "==" + p["version"], *("--hash=sha256:" + 
     rm -rf /tmp/venv /tmp/requirements.txt /tmp/toolchains.toml; \
     /usr/local/cuda/bin/nvcc --version
 ENV PATH=/usr/local/cuda/bin:${PATH} CUDA_HOME=/usr/local/cuda
+
+
+# HIP for AMD's GPUs: Debian's clang and device libraries. A base that has /opt/rocm is left as it is.
+FROM cpu AS rocm
+RUN set -eu; \
+    if [ -d /opt/rocm ]; then exit 0; fi; \
+    if ! command -v apt-get; then \
+        echo "give a base with ROCm: --build-arg BASE_IMAGE=<an image of AMD's with a compiler>" >&2; \
+        exit 1; \
+    fi; \
+    apt-get update; \
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+        clang-19 clang-tools-19 hipcc libamdhip64-dev lld-19 llvm-19 rocm-device-libs; \
+    rm -rf /var/lib/apt/lists/*

@@ -60,6 +60,6 @@ def test_the_dockerfile_has_a_pinned_base_and_a_stage_for_each_toolchain() -> No
     assert find_dockerfile() == ROOT / "Dockerfile"
     text = find_dockerfile().read_text(encoding="utf-8")
     assert re.search(r"^ARG BASE_IMAGE=\S+/manylinux_2_28_x86_64@sha256:[0-9a-f]{64}$", text, re.MULTILINE)
-    assert re.findall(r"^FROM \S+ AS (\w+)$", text, re.MULTILINE) == ["cpu", "rocm", "cuda"]
+    assert re.findall(r"^FROM \S+ AS (\w+)$", text, re.MULTILINE) == ["cpu", "cuda", "rocm"]
     for source in re.findall(r"^COPY (\S+) ", text, re.MULTILINE):
         assert (ROOT / source).is_file()
