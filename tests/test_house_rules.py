@@ -51,7 +51,6 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"plan", "includes", "inputs", "torch_sdk"}),
     frozenset({"tvm_ffi_sdk", "sdk"}),
     frozenset({"toolchains"}),
-    frozenset({"toolchain"}),
     frozenset({"environment", "container"}),
     frozenset({"doctor", "render", "syntax"}),
     frozenset({"compile", "generated"}),

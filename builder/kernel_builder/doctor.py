@@ -19,11 +19,11 @@ from kernel_builder.plan import ToolchainLack
 from kernel_builder.plan.matrix import load_matrix
 from kernel_builder.remedy import install_command
 from kernel_builder.resources import count_jobs, probe_cores, probe_free_memory
-from kernel_builder.toolchain import probe_cxx, probe_pip_tool
 from kernel_builder.toolchains import Tool, list_offers
 from kernel_builder.toolchains.catalog import list_releases
 from kernel_builder.toolchains.fetch import is_offline
 from kernel_builder.toolchains.offers import probe_metal
+from kernel_builder.toolchains.system import probe_cxx, probe_pip_tool
 from kernel_builder.torch_sdk import TorchSdk, probe_torch
 
 SCOPE = (

@@ -23,8 +23,8 @@ from kernel_builder.plan.matrix import Matrix, load_matrix
 from kernel_builder.progress import Listener, ignore_progress
 from kernel_builder.remedy import install_command
 from kernel_builder.sdk import obtain_torch_sdk
-from kernel_builder.toolchain import HostTools, Toolchain, probe_toolchain
 from kernel_builder.toolchains import list_offers, offer_toolkit
+from kernel_builder.toolchains.system import HostTools, Toolchain, probe_toolchain
 from kernel_builder.torch_sdk import TorchSdk, probe_torch
 from kernel_builder.version import MinorVersion
 
@@ -66,7 +66,7 @@ def probe_surroundings(
     choice = choice or TorchChoice()
     host = probe_host()
     matrix = load_matrix(choice.matrix_file)
-    toolchain = probe_toolchain(backends, tools)
+    toolchain = probe_toolchain(tools)
     found = tuple(probe_torch(path) for path in choice.installed) if choice.installed else (probe_torch(None),)
     installed = tuple(sdk for sdk in found if sdk is not None)
     offers, lacks = _list_toolchains(toolchain, host, backends)

@@ -41,8 +41,8 @@ from kernel_builder.render.fileset import FileSet
 from kernel_builder.render.project import list_sdk_variables, render_project
 from kernel_builder.spec.model import BuildSpec
 from kernel_builder.spec.reader import load_spec
-from kernel_builder.toolchain import Toolchain
 from kernel_builder.toolchains import Toolkit, obtain_libraries, obtain_toolkit, offer_cross
+from kernel_builder.toolchains.system import Toolchain
 from kernel_builder.torch_sdk import TorchSdk
 
 

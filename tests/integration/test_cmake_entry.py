@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel_builder.toolchain import probe_pip_tool
+from kernel_builder.toolchains.system import probe_pip_tool
 
 ROOT = Path(__file__).parents[2]
 

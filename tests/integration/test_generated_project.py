@@ -19,7 +19,7 @@ from kernel_builder.plan import plan_build
 from kernel_builder.render import render_project
 from kernel_builder.spec.model import BuildSpec, Component, Dependency, Face, Framework, General, TorchFramework
 from kernel_builder.spec.model import TorchNoarchFramework as Noarch
-from kernel_builder.toolchain import probe_pip_tool
+from kernel_builder.toolchains.system import probe_pip_tool
 from kernel_builder.version import MinorVersion
 from tests.unit.plan.projects import make_environment
 

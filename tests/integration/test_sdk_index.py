@@ -15,7 +15,7 @@ from kernel_builder.progress import BytesReceived, Event
 from kernel_builder.sdk.settings import load_settings
 from kernel_builder.sdk.store import open_store
 from kernel_builder.sdk.torch_slice import obtain_torch_sdk
-from kernel_builder.toolchain import probe_cxx
+from kernel_builder.toolchains.system import probe_cxx
 from kernel_builder.torch_sdk import TorchSdk, probe_torch
 from kernel_builder.version import MinorVersion
 

@@ -19,7 +19,7 @@ from kernel_builder.plan import BuildPlan, plan_build
 from kernel_builder.render import render_project
 from kernel_builder.render.project import list_sdk_variables
 from kernel_builder.spec.model import BuildSpec, Component, General, TorchFramework
-from kernel_builder.toolchain import probe_pip_tool
+from kernel_builder.toolchains.system import probe_pip_tool
 from kernel_builder.version import MinorVersion
 from tests.integration.conftest import Build as RunBuilder
 from tests.unit.plan.projects import make_environment, make_torch

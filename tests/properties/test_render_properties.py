@@ -39,7 +39,7 @@ from kernel_builder.spec.model import (
 )
 from kernel_builder.spec.names import parse_compiled_path, parse_flag
 from kernel_builder.spec.problems import BadValueError
-from kernel_builder.toolchain import probe_pip_tool
+from kernel_builder.toolchains.system import probe_pip_tool
 from kernel_builder.variant import parse_variant
 from kernel_builder.version import MinorVersion
 from tests.unit.plan.projects import make_environment, make_torch

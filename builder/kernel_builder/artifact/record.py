@@ -11,8 +11,8 @@ from kernel_builder.backend import Backend
 from kernel_builder.inputs import BuildInputs
 from kernel_builder.plan import VariantPlan
 from kernel_builder.spec.model import BuildSpec, General, KernelDependency
-from kernel_builder.toolchain import Toolchain
 from kernel_builder.toolchains import Toolkit
+from kernel_builder.toolchains.system import Toolchain
 from kernel_builder.torch_sdk import TorchSdk
 from kernel_builder.variant import ArchVariant, TvmFfiAbi
 

@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from kernel_builder import process
 from kernel_builder.plan import BuildPlan
 from kernel_builder.resources import count_jobs, probe_cores, probe_free_memory
-from kernel_builder.toolchain import Toolchain
 from kernel_builder.toolchains import Tool, Toolkit
+from kernel_builder.toolchains.system import Toolchain
 
 _EPOCH = "315532800"  # the first moment that a zip file can hold; `__DATE__` must not differ between builds
 _FINGERPRINT = "toolchain"

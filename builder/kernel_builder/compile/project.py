@@ -33,8 +33,8 @@ from kernel_builder.render.fileset import FileSet
 from kernel_builder.render.project import list_sdk_variables
 from kernel_builder.resources import count_heavy_jobs, probe_free_memory
 from kernel_builder.spec.model import Framework, TorchFramework, TorchNoarchFramework, TvmFfiFramework
-from kernel_builder.toolchain import Toolchain
 from kernel_builder.toolchains import Toolkit
+from kernel_builder.toolchains.system import Toolchain
 from kernel_builder.torch_sdk import TorchSdk
 
 _UNUSABLE = (";", "[", "]", "\\", '"', "|", "<", ">", "$(", "${", "$ENV{", "$CACHE{", "\n", "\r")

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from kernel_builder.container.image import Image
 from kernel_builder.errors import Problem, ToolchainMissingError
-from kernel_builder.toolchain import HostTools, describe_cxx, probe_pip_tool
 from kernel_builder.toolchains import Tool
+from kernel_builder.toolchains.system import HostTools, describe_cxx, probe_pip_tool
 
 HOME = PurePosixPath("/kernel-builder")
 MODULES = HOME / "python"

@@ -81,6 +81,12 @@ def offer_cross(host: HostPlatform) -> ToolchainOffer:
     return ToolchainOffer(key, remedy=install_command(package_of(host)) if host.os == "linux" else f"build on {host}")
 
 
+def probe_toolkit(backend: Backend) -> Toolkit | None:
+    """The toolkit that is installed for a backend; None when there is none, or when it must be fetched or assembled."""
+    probes = {Backend.CUDA: probe_cuda, Backend.ROCM: rocm.probe_rocm, Backend.XPU: probe_xpu}
+    return probes[backend]() if backend in probes else None
+
+
 def probe_xpu() -> Toolkit | None:
     """Intel's DPC++ compiler, which compiles all sources of its variants."""
     homes = [home for home in (os.environ.get(_ICPX_HOME_VARIABLE), _ICPX_HOME) if home]

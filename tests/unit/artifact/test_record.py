@@ -21,7 +21,8 @@ from kernel_builder.spec.model import (
     KernelDependency,
     TorchFramework,
 )
-from kernel_builder.toolchain import Tool, Toolchain
+from kernel_builder.toolchains import Tool
+from kernel_builder.toolchains.system import Toolchain
 from kernel_builder.torch_sdk import TorchSdk
 from kernel_builder.tvm_ffi_sdk import TvmFfiSdk
 from kernel_builder.variant import parse_variant
@@ -55,7 +56,6 @@ TOOLCHAIN = Toolchain(
     cxx=Tool("gcc", ("/usr/bin/c++",), "12.2.0"),
     cmake=None,
     ninja=None,
-    toolkits={},
 )
 TORCH = TorchSdk(Path("/torch"), "2.13.0+cpu", MinorVersion(2, 13), cxx11=True, accelerators={})
 KEY = ToolchainKey(Backend.CPU)

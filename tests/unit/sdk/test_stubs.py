@@ -11,7 +11,7 @@ from elftools.elf.elffile import ELFFile
 
 from kernel_builder.host import HostPlatform
 from kernel_builder.sdk.stubs import render_elf_stub, render_text_stub, write_stub
-from kernel_builder.toolchain import probe_cxx
+from kernel_builder.toolchains.system import probe_cxx
 
 LINUX = HostPlatform("x86_64", "linux")
 

@@ -9,11 +9,9 @@ import shlex
 import shutil
 import sys
 import sysconfig
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernel_builder.backend import Backend
 from kernel_builder.errors import Problem, ToolchainMissingError
 from kernel_builder.toolchains.tool import Tool, probe_version
 from kernel_builder.tvm_ffi_sdk import TvmFfiSdk, probe_tvm_ffi
@@ -33,54 +31,22 @@ class HostTools:
 
 @dataclass(frozen=True, slots=True)
 class Toolchain:
-    """The tools of a build; None for what is not on this machine. `toolkits` holds the device compilers."""
+    """The tools of every build; None for what is not on this machine. A `Toolkit` is what device code needs beside."""
 
     cxx: Tool | None
     cmake: Tool | None
     ninja: Tool | None
-    toolkits: dict[Backend, Tool]
     tvm_ffi: TvmFfiSdk | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Toolkit:
-    program: str
-    arguments: tuple[str, ...]
-    version: re.Pattern[str]
-    homes: tuple[str, ...]
-    home_variables: tuple[str, ...] = ()
+def probe_toolchain(tools: HostTools | None = None) -> Toolchain:
+    """Look for everything that every build runs, and for tvm-ffi.
 
-
-_TOOLKITS = {
-    Backend.CUDA: _Toolkit(
-        "nvcc", ("--version",), re.compile(r"release (\d+\.\d+)"), ("/usr/local/cuda",), ("CUDA_HOME", "CUDA_PATH")
-    ),
-    Backend.ROCM: _Toolkit(
-        "hipcc", ("--version",), re.compile(r"HIP version: (\d+\.\d+)"), ("/opt/rocm",), ("ROCM_PATH", "ROCM_HOME")
-    ),
-    Backend.XPU: _Toolkit(
-        "icpx",
-        ("--version",),
-        re.compile(r"Compiler (\d+\.\d+)"),
-        ("/opt/intel/oneapi/compiler/latest",),
-        ("CMPLR_ROOT",),
-    ),
-    Backend.METAL: _Toolkit("xcrun", ("-sdk", "macosx", "metal", "--version"), re.compile(r"version (\d+\.\d+)"), ()),
-}
-
-
-def probe_toolchain(backends: Iterable[Backend] = tuple(Backend), tools: HostTools | None = None) -> Toolchain:
-    """Look for everything that a build runs, and for tvm-ffi.
-
-    backends: whose device compilers are asked for. tools: those of another place, instead of this machine's.
-    A tool that is missing is None, never an error; users that need it say what to install.
+    tools: those of another place, instead of this machine's. A tool that is missing is None, never an error; users that
+    need it say what to install.
     """
-    wanted = set(backends)
-    toolkits = {
-        backend: tool for backend in _TOOLKITS if backend in wanted and (tool := probe_toolkit(backend)) is not None
-    }
     tools = tools or HostTools(probe_cxx(), probe_pip_tool("cmake"), probe_pip_tool("ninja"))
-    return Toolchain(tools.cxx, tools.cmake, tools.ninja, toolkits, probe_tvm_ffi())
+    return Toolchain(tools.cxx, tools.cmake, tools.ninja, probe_tvm_ffi())
 
 
 def probe_cxx() -> Tool | None:
@@ -118,19 +84,6 @@ def probe_pip_tool(name: str) -> Tool | None:
         if path is not None and version is not None:
             return Tool(name, (path,), version)
     return None
-
-
-def probe_toolkit(backend: Backend) -> Tool | None:
-    """The device compiler of a backend, from the path or from the place where it is usually installed."""
-    toolkit = _TOOLKITS.get(backend)
-    if toolkit is None:
-        return None
-    homes = [os.environ[name] for name in toolkit.home_variables if os.environ.get(name)]
-    search = os.pathsep.join([*(str(Path(home) / "bin") for home in homes), os.environ.get("PATH", ""),
-                              *(str(Path(home) / "bin") for home in toolkit.homes)])  # fmt: skip
-    path = shutil.which(toolkit.program, path=search)
-    version = None if path is None else probe_version([path, *toolkit.arguments], toolkit.version)
-    return None if path is None or version is None else Tool(toolkit.program, (path,), version)
 
 
 def describe_cxx(argv: tuple[str, ...], text: str) -> Tool | None:
