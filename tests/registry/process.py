@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ class RegistryProcess:
     root: Path
     options: tuple[str, ...] = ()
     tokens: bool = True
+    file_limit: int | None = None
     port: int = 0
     endpoint: str = ""
     document: dict[str, Any] = field(default_factory=dict)
@@ -47,6 +49,7 @@ class RegistryProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=self._limit_files if self.file_limit is not None else None,  # noqa: PLW1509 - no threads yet
         )
         assert self._process.stdout is not None
         lines = []
@@ -59,6 +62,10 @@ class RegistryProcess:
         self.document = json.loads("".join(lines))
         self.endpoint = self.document["endpoint"]
         self.port = int(self.endpoint.rpartition(":")[2])
+
+    def _limit_files(self) -> None:
+        limit = self.file_limit or resource.RLIM_INFINITY
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     def kill(self) -> None:
         """End it as a power cut would: without a word."""

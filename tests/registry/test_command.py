@@ -89,3 +89,12 @@ def test_a_registry_of_another_version_is_left_alone(tmp_path: Path) -> None:
     assert completed.returncode == 2
     assert "another version of the registry" in completed.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["FORMAT"]
+
+
+def test_what_is_not_installed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "starlette.py").write_text("raise ModuleNotFoundError(name='starlette')\n", encoding="utf-8")
+    path = f"{tmp_path}:{ROOT / 'builder'}"
+    completed = run_builder(["serve", "--port", "0", "--root", tmp_path / "registry"], env={"PYTHONPATH": path})
+    assert completed.returncode == 4
+    assert "`starlette` is not installed" in completed.stderr
+    assert "kernel-builder[serve]" in completed.stderr

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from http import HTTPStatus
+from pathlib import Path
 
 import httpx2 as httpx
 import pytest
@@ -49,6 +50,7 @@ def read_all(connection: socket.socket) -> bytes:
 def check_alive(registry: RegistryProcess) -> None:
     """It still serves, holds what it held, and has kept nothing of what it refused."""
     assert [entry.path for entry in registry.api().list_repo_tree(KERNEL, repo_type="kernel")] == [".gitattributes"]
+    left: list[Path] = []
     for _ in range(200):  # it may still be about to notice that somebody hung up
         left = [path for path in (registry.root / "incoming").rglob("*") if path.is_file()]
         if not left:
@@ -166,6 +168,35 @@ def test_requests_that_make_no_sense(small: RegistryProcess, method: str, path: 
     assert answer.status_code == HTTPStatus.BAD_REQUEST, answer.text
     assert answer.json()["error"]
     check_alive(small)
+
+
+@pytest.mark.parametrize(
+    "revision", ["%2e", "..", "%2e%2e", "%2e%2e%2fheads%2fmain", "%00", "x" * 300, "refs%2Fheads%2F.."]
+)
+def test_revisions_that_are_none(small: RegistryProcess, revision: str) -> None:
+    with closing(connect(small)) as connection:
+        path = f"/api/kernels/{KERNEL}/tree/{revision}"
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert b"x-error-code: RevisionNotFound" in answer
+
+
+def test_a_full_disk_is_told_as_one(tmp_path: Path) -> None:
+    """Files of more than a megabyte are refused by the system, as all are when there is no space left."""
+    with RegistryProcess(tmp_path / "registry", tokens=False, file_limit=MB) as running:
+        api = running.api()
+        api.create_repo(KERNEL, repo_type="kernel")
+        addition = CommitOperationAdd("a", bytes(2 * MB))
+        with pytest.raises(HfHubHTTPError) as refused:
+            api.create_commit(KERNEL, [addition], commit_message="too much", repo_type="kernel")
+        assert refused.value.response.status_code == HTTPStatus.INSUFFICIENT_STORAGE
+        check_alive(running)
+        addition = CommitOperationAdd("a", b"1")
+        api.create_commit(KERNEL, [addition], commit_message="little", repo_type="kernel")
+        running.stop()
+        assert "no space left" in running.log[0]
+        assert "Traceback" not in running.log[0]
 
 
 def test_what_is_not_spoken_is_said(small: RegistryProcess) -> None:

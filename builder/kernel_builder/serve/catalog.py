@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from kernel_builder.serve.objects import GITATTRIBUTES, Entry, Tree
 from kernel_builder.serve.repository import MAIN, Repository, Settings, read_settings
 from kernel_builder.serve.storage import Storage, sync_folder
 
+_LOG = logging.getLogger("kernel_builder.serve")
 _FOLDERS = ("refs/heads", "refs/tags", "refs/pr", "commits", "trees", "pulls", "received")
 
 
@@ -66,11 +68,16 @@ class Catalog:
         for folder in sorted((self.storage.repositories / kind.plural).glob("*/*")):
             try:
                 settings = read_settings(folder)
-            except FileNotFoundError:
-                continue  # deleted meanwhile
-            if settings.moved_to is None:
+                if settings.moved_to is not None:
+                    continue
                 namespace, _, name = settings.id.partition("/")
-                yield self.find(RepoId(kind, namespace, name))
+                repository = self.find(RepoId(kind, namespace, name))
+            except (FileNotFoundError, MovedError):
+                continue  # deleted or moved meanwhile
+            except RequestError as error:
+                _LOG.warning("%s", error)
+                continue
+            yield repository
 
     def create(self, repository: RepoId, *, private: bool, author: str) -> Repository:
         """Make a repository with one commit on `main`. Raises `RequestError` when the name is taken."""

@@ -101,7 +101,7 @@ class Repository:
         """The commit that a ref names; `None` without such a ref."""
         try:
             content = self._ref_path(kind, name).read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):  # the latter for `.` and `..`
             return None
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
