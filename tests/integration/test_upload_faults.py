@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import random
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,10 +16,24 @@ from kernel_builder.release.intent import Destination
 from kernel_builder.release.model import Release
 from tests.integration.faulty_proxy import Fault, FaultyProxy
 from tests.integration.publishing import REPO, make_release, open_hub, publish
-from tests.registry.process import RegistryProcess
+from tests.registry.process import WRITE_TOKEN, RegistryProcess
 from tests.unit.release.samples import make_artifact
 
 RUNS, KILLS = 200, 8
+PUBLISH = """\
+import sys
+from pathlib import Path
+from kernel_builder.artifact.load import find_artifacts
+from kernel_builder.release.contents import collect_release
+from kernel_builder.release.hub import Hub
+from kernel_builder.release.intent import Destination, plan_upload
+from kernel_builder.release.model import Repo
+from kernel_builder.release.upload import run_upload
+
+hub, release = Hub(sys.argv[2]), collect_release(find_artifacts(Path(sys.argv[1])))
+print("begins", flush=True)
+run_upload(hub, plan_upload(hub, release, Destination(Repo("acme/relu"))))
+"""
 WITHOUT_KILLS = tuple(fault for fault in Fault if fault is not Fault.KILL)
 
 
@@ -90,3 +109,27 @@ def test_a_proposal_whose_answer_was_lost_is_made_once(
 def list_proposals(registry: RegistryProcess) -> list[str]:
     refs = registry.api().list_repo_refs(REPO.repo_id, repo_type="kernel", include_pull_requests=True)
     return [ref.ref for ref in refs.pull_requests or ()]
+
+
+@pytest.mark.slow
+def test_a_publisher_that_is_killed_may_begin_again(
+    registry: RegistryProcess, tmp_path: Path, releases: tuple[Release, Release], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while it talks to a slow server, at whatever point; then the same again, to the end."""
+    publish(open_hub(registry.endpoint, monkeypatch), releases[1])
+    for seed in range(5):
+        release, other = releases[seed % 2], releases[1 - seed % 2]
+        with FaultyProxy(registry, seed, rate=1, most=1 << 30, faults=[Fault.DELAY]) as proxy:
+            killed = subprocess.Popen(
+                [sys.executable, "-c", PUBLISH, str(tmp_path / "ab"[seed % 2]), proxy.endpoint],
+                env={**os.environ, "HF_TOKEN": WRITE_TOKEN},
+                stdout=subprocess.PIPE,
+            )
+            assert killed.stdout is not None
+            assert killed.stdout.readline() == b"begins\n"
+            time.sleep(random.Random(seed).uniform(0, 0.6))  # noqa: S311 - a test's dice
+            killed.kill()
+            killed.communicate()
+        assert list_branch(registry) in (describe(release), describe(other))
+        publish(open_hub(registry.endpoint, monkeypatch), release)
+        assert list_branch(registry) == describe(release)
