@@ -47,7 +47,9 @@ def test_a_container_gives_what_the_machine_gives(docker: Docker, tmp_path: Path
     contained = docker.build(project, "--image", docker.base, "--json", "--engine", "docker")
 
     assert contained.returncode == 0, contained.stderr
-    (artifact,), (expected,) = (json.loads(built.stdout)["artifacts"] for built in (contained, native))
+    document = json.loads(contained.stdout)
+    (artifact,), (expected,) = document["artifacts"], json.loads(native.stdout)["artifacts"]
+    assert document["container"]["image"] == docker.base
     assert artifact["audit"] == expected["audit"]
     assert {path.stat().st_uid for path in (real / ".kernel-builder").rglob("*")} == {os.getuid()}
     assert docker.list_containers() == []

@@ -103,7 +103,7 @@ def build(  # noqa: PLR0917 - click passes by name
     _tell_timings(console, result)
     _write_outcomes(console, result)
     if console.as_json:
-        console.write_json(_describe(result), ok=all(outcome.placed for outcome in result.outcomes))
+        console.write_json(_describe(result, inside), ok=all(outcome.placed for outcome in result.outcomes))
     result.demand_passed()
     for line in list_loading_lines(planned.spec, result.artifacts):
         console.say(line)
@@ -170,8 +170,9 @@ def _measure(outcome: Outcome) -> int:
     return sum(path.stat().st_size for path in outcome.artifact.path.rglob("*") if path.is_file())
 
 
-def _describe(result: BuildResult) -> dict[str, Any]:
+def _describe(result: BuildResult, container: Container | None) -> dict[str, Any]:
     document: dict[str, Any] = {
+        "container": None if container is None else container.to_json(),
         "artifacts": [
             {
                 "kernel": outcome.artifact.metadata.name,

@@ -69,6 +69,10 @@ class Container:
         """For example `debian:12 under docker 27.1.2`."""
         return f"{self.image.name} under {self.engine.description}"
 
+    def to_json(self) -> dict[str, str]:
+        """What the JSON documents say about it."""
+        return {"engine": self.engine.description, "image": self.image.name, "id": self.image.id}
+
     def launcher(self, mounts: Mounts, toolkit_variables: Iterable[str] = ()) -> Callable[..., process.Completed]:
         """A function that takes the arguments of `process.run` and runs the command inside.
 
