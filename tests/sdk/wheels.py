@@ -19,7 +19,10 @@ VERSION_HEADER = "torch/include/torch/headeronly/version.h"
 
 @dataclass(frozen=True, slots=True)
 class WheelRecipe:
-    """A torch wheel. extra: members beside the usual ones. lies: see `make_wheel`."""
+    """A torch wheel. extra: members beside the usual ones. lies: see `make_wheel`.
+
+    padding: bytes of each member that nobody wants.
+    """
 
     version: str = "2.11.0"
     local: str = "+cu130"
@@ -29,6 +32,7 @@ class WheelRecipe:
     cxx11_flag: str = ""
     extra: Mapping[str, bytes] = field(default_factory=dict)
     lies: Mapping[str, str] = field(default_factory=dict)
+    padding: int = LARGE // 2
     libraries: tuple[str, ...] = ("libc10.so", "libc10_cuda.so", "libtorch.so", "libtorch_cpu.so", "libtorch_cuda.so")
 
     @property
@@ -41,9 +45,9 @@ def make_wheel(recipe: WheelRecipe, directory: Path) -> Path:
     major, minor = recipe.version.split(".")[:2]
     full = f"{recipe.version}{recipe.local}"
     members: dict[str, bytes] = {
-        "torch/__init__.py": noise(600 << 10, "python"),
+        "torch/__init__.py": noise(recipe.padding // 3, "python"),
         "torch/version.py": f"__version__ = '{full}'\ncuda = {recipe.cuda!r}\nhip = {recipe.hip!r}\n".encode(),
-        "torch/nn.py": noise(LARGE // 2, "nn"),
+        "torch/nn.py": noise(recipe.padding, "nn"),
         VERSION_HEADER: f"#define TORCH_VERSION_MAJOR {major}\n#define TORCH_VERSION_MINOR {minor}\n".encode(),
         "torch/include/ATen/ATen.h": b"#pragma once\n#include <c10/core/Device.h>\n",
         "torch/include/c10/core/Device.h": b"#pragma once\n",
@@ -51,7 +55,7 @@ def make_wheel(recipe: WheelRecipe, directory: Path) -> Path:
         **{f"torch/lib/{name}": library_bytes(name) for name in recipe.libraries},
         "torch/share/cmake/Torch/TorchConfig.cmake": f'set(TORCH_CXX_FLAGS "{recipe.cxx11_flag}")\n'.encode(),
         "torch/utils/hipify/hipify_python.py": b"# translates\n",
-        "torch/optim.py": noise(LARGE // 2, "optim"),
+        "torch/optim.py": noise(recipe.padding, "optim"),
         **recipe.extra,
     }
     info = f"torch-{recipe.version}.dist-info"

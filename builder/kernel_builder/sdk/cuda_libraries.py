@@ -108,8 +108,8 @@ def _read_requirements(source: Source, toolkit: MinorVersion, host: HostPlatform
     return dict(_parse_requirements(metadata, host))
 
 
-def _select_metadata(archive: Archive) -> Iterator[str]:
-    return (name for name in archive.names if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
+def _select_metadata(name: str, _size: int) -> bool:
+    return re.fullmatch(r"[^/]+\.dist-info/METADATA", name) is not None
 
 
 def _parse_requirements(metadata: bytes, host: HostPlatform) -> Iterator[tuple[str, Requirement]]:
@@ -168,8 +168,8 @@ def _fetch_library(
     return source.fetch_slice(chosen.link, Cut(f"{KIND}-{toolkit}", _select_headers, complete, _TAIL))
 
 
-def _select_headers(archive: Archive) -> Iterator[str]:
-    return (name for name in archive.names if "/include/" in name and name.startswith("nvidia/"))
+def _select_headers(name: str, _size: int) -> bool:
+    return "/include/" in name and name.startswith("nvidia/")
 
 
 def _write_stubs(directory: Path, archive: Archive, host: HostPlatform) -> None:

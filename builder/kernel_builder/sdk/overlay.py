@@ -27,7 +27,14 @@ def lay_over(sdk: TorchSdk, toolkit: MinorVersion, host: HostPlatform, store: St
         if found is None:
             with store.open_slice(key) as staging:
                 _write_overlay(sdk, host, staging / "torch")
-                facts = {"kind": KIND, "package": "torch", "version": sdk.version, "host": str(host), "wheel": ""}
+                facts = {
+                    "kind": KIND,
+                    "package": "torch",
+                    "version": sdk.version,
+                    "host": str(host),
+                    "wheel": "",
+                    "record": "",
+                }
                 store.write_facts(staging, {**facts, "base": str(sdk.root)})
             found = store.find(key)
     assert found is not None  # noqa: S101 - made above

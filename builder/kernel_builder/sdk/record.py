@@ -66,6 +66,12 @@ class Archive:
         """Bytes that a member takes in the wheel."""
         return self._members[name].compress_size
 
+    def demand(self, names: Iterable[str]) -> None:
+        """Raise `DamagedWheelError` unless all these members are there: a list of files may have lost some."""
+        missing = next((name for name in names if name not in self._members), None)
+        if missing is not None:
+            raise self._damaged(f"`{missing}` is in its `RECORD` and not in its list of files")
+
     def fetch(self, names: Iterable[str]) -> None:
         """Bring these members, in as few requests as make sense."""
         self._wheel.fetch([self._span_of(name) for name in names])
@@ -101,7 +107,7 @@ class Archive:
         info = self._members[name]
         start = info.header_offset
         stop = self._stops.get(start)
-        if stop is None or stop - start < _LOCAL_HEADER + info.compress_size:
+        if start < 0 or stop is None or stop - start < _LOCAL_HEADER + info.compress_size:
             raise self._damaged(f"its list of files is wrong about `{name}`")
         if stop - start > _LARGEST_MEMBER:
             raise self._damaged(f"`{name}` is larger than any header")

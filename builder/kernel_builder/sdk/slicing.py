@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,13 +28,14 @@ _BLOCK = 1 << 20
 class Cut:
     """What is taken out of a wheel.
 
-    kind: names the cut and its version, such as `torch-1`; another version is another slice. select: the members that
-    are wanted. complete: called with the unpacked files before they are kept, to add what the wheel lacks; gives facts
-    for `slice.json`. tail: what to read first of the wheel's end, so that its list of files and RECORD are in it.
+    kind: names the cut and its version, such as `torch-1`; another version is another slice. select: whether a member
+    is wanted, by its path and its size in the wheel. complete: called with the unpacked files before they are kept, to
+    add what the wheel lacks; gives facts for `slice.json`. tail: what to read first of the wheel's end, so that its
+    list of files and RECORD are in it.
     """
 
     kind: str
-    select: Callable[[Archive], Iterable[str]]
+    select: Callable[[str, int], bool]
     complete: Callable[[Path, Archive], Mapping[str, Any]]
     tail: int
 
@@ -91,7 +92,7 @@ def open_source(
 
 def pin_of(found: Slice) -> tuple[str, Pin]:
     """The wheel of a slice, and what a lock file says of it."""
-    return str(found.facts["wheel"]), Pin(found.facts["sha256"], str(found.facts["record"]))
+    return str(found.facts["wheel"]), Pin(found.facts.get("sha256"), str(found.facts["record"]))
 
 
 def _find(store: Store, cut: Cut, link: Link) -> Slice | None:
@@ -146,7 +147,8 @@ def _fetch(source: Source, link: Link, cut: Cut, directory: Path) -> Slice:
 
 def _choose_members(cut: Cut, archive: Archive, link: Link) -> list[str]:
     """What the cut wants. Raises `FetchError` when that is nothing, or would be written elsewhere."""
-    names = sorted(set(cut.select(archive)))
+    names = sorted(name for name in archive.names if cut.select(name, archive.size_of(name)))
+    archive.demand(name for name in archive.record.files if cut.select(name, 0))
     unsafe = next((name for name in names if not is_safe(name)), None)
     if unsafe is not None:
         problem = f"`{link.filename}` has a member that would leave its directory: `{unsafe}`"

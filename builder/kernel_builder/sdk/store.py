@@ -23,6 +23,7 @@ from kernel_builder.sdk.settings import IndexSettings
 
 CACHE_VARIABLE = "KERNEL_BUILDER_CACHE"
 _APPLICATION = "kernel-builder"
+_NAMES = ("kind", "package", "version", "host", "wheel", "record")
 _LAYOUT = "1"  # of the directories below; a new one lives beside the old
 _FACTS = "slice.json"
 _TAG = (
@@ -67,7 +68,7 @@ class Store:
                 facts = json.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 continue
-            if isinstance(facts, dict):
+            if isinstance(facts, dict) and all(isinstance(facts.get(name), str) for name in _NAMES):
                 yield Slice(path.parent, facts)
 
     def find(self, key: str) -> Slice | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kernel_builder.backend import Backend
+from kernel_builder.backend import FACTS, Backend
 from kernel_builder.errors import FetchError, Problem, ToolchainMissingError
 from kernel_builder.host import HostPlatform, probe_host
 from kernel_builder.progress import Listener, ignore_progress
@@ -122,13 +122,18 @@ def find_torch_slice(
         if found.facts.get("kind") == KIND and found.facts.get("host") == str(need.host)
     }
     if exact:
-        cached = {name: found for name, found in cached.items() if need.is_served_by(_read(found, need.host))}
+        cached = {name: found for name, found in cached.items() if _is_exact(found, need)}
     # Names are all that choosing looks at: a pinned wheel that is not cached keeps others from being chosen.
     locked = choose_wheel(list_wheels(Link(f"file:///{name}", name) for name in pinned), need)
     if locked is not None:
         return cached.get(locked.link.filename)
     chosen = choose_wheel(list_wheels(Link(f"file:///{name}", name) for name in cached), need)
     return None if chosen is None else cached[chosen.link.filename]
+
+
+def _is_exact(found: Slice, need: TorchNeed) -> bool:
+    accelerators = found.facts.get("accelerators", {})
+    return not FACTS[need.backend].versioned or accelerators.get(str(need.backend)) == str(need.toolkit)
 
 
 def choose_link(source: Source, need: TorchNeed) -> Link:
@@ -152,16 +157,12 @@ def choose_link(source: Source, need: TorchNeed) -> Link:
     raise ToolchainMissingError(Problem(problem, hint=hint))
 
 
-def _select(archive: Archive) -> Iterator[str]:
-    for name in archive.names:
-        library = _LIBRARY.fullmatch(name)
-        if name.startswith(_WANTED) or name == "torch/version.py" or (library and _is_taken(archive, name, library)):
-            yield name
-
-
-def _is_taken(archive: Archive, name: str, library: re.Match[str]) -> bool:
-    """Small libraries come as they are: they have symbols that compilers would else take from newer systems."""
-    return library["suffix"] == ".lib" or archive.size_of(name) <= _SMALL
+def _select(name: str, size: int) -> bool:
+    """Small libraries come as they are: they have symbols that linkers would else take from newer systems."""
+    library = _LIBRARY.fullmatch(name)
+    if library is not None:
+        return library["suffix"] == ".lib" or size <= _SMALL
+    return name.startswith(_WANTED) or name == "torch/version.py"
 
 
 def _complete(directory: Path, archive: Archive, host: HostPlatform) -> Mapping[str, Any]:
