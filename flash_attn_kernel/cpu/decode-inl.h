@@ -12,12 +12,11 @@ namespace {
 
 constexpr int kDecodeRows = 8;   // the most rows that this loop takes
 constexpr int kDecodeKeys = 64;  // keys of one block: their scores stay in the first-level cache
-constexpr int kKeysAhead = 32;   // how far ahead rows are asked for
 static_assert(kDecodeRows <= kLaneBlock, "describe_lanes() must reach all rows");
 static_assert(kDecodeKeys % kVectorLanes == 0, "a block is whole vectors of scores, for any number of rows");
 
 struct DecodeWorkspace {
-  float* queries;  // (rows, padded words)
+  float* queries;  // (padded words / lanes, rows, lanes): a vector of every row, then the next vector
   float* output;   // (rows, padded value_dim)
   float* scores;   // kDecodeKeys * kVectorLanes at most
 };
@@ -39,32 +38,34 @@ struct Decode {
   typedef typename Type::Stored Stored;
   static constexpr int kPerWord = Words::kPerWord;
   static constexpr int kDegree = Exp2Degree<Type>::kValue;
+  // How far ahead rows are asked for: 16 KB where they have 128 dimensions.
+  static constexpr int kKeysAhead = 128 / sizeof(Stored);
 
   // 3 S = Q K^T for the keys of `rows`, straight from memory.
   template <int kRows>
   static void scores_of_keys(const Stored* const* rows, int vectors, int dim, const float* queries,
                              float* scores) {
     constexpr int kKeys = kVectorLanes / kRows;
+    // Keys that share the loads of Q: their sums fit into registers, and hide the latency of one another.
+    constexpr int kTogether = kKeys < 4 ? kKeys : 4;
     const int words = words_of(Words(), dim);
-    const int padded = padded_dim(words);
     const int whole = dim / kPerWord / kVectorLanes * kVectorLanes;
     for (int t = 0; t < vectors; ++t) {
       const Stored* const* key = rows + t * kKeys;
       Vec sums[kVectorLanes];
-      // Two keys at a time share the loads of Q, and their sums fit into registers.
-      constexpr int kTogether = kKeys < 2 ? 1 : 2;
       FA_UNROLL
       for (int n = 0; n < kKeys; n += kTogether) {
-        Vec pair[kTogether][kRows] = {};
+        Vec totals[kTogether][kRows] = {};
         for (int word = 0; word < whole; word += kVectorLanes) {
+          Vec q[kRows];
+          FA_UNROLL
+          for (int r = 0; r < kRows; ++r) q[r] = load(queries + word * kDecodeRows + r * kVectorLanes);
           FA_UNROLL
           for (int i = 0; i < kTogether; ++i) {
             const Vec k = load_whole_words(Type(), Words(), key[n + i], word);
             prefetch_to_l2(key[n + i + kKeysAhead] + word * kPerWord);
             FA_UNROLL
-            for (int r = 0; r < kRows; ++r) {
-              pair[i][r] = accumulate(Words(), k, load(queries + r * padded + word), pair[i][r]);
-            }
+            for (int r = 0; r < kRows; ++r) totals[i][r] = accumulate(Words(), k, q[r], totals[i][r]);
           }
         }
         FA_UNROLL
@@ -73,11 +74,12 @@ struct Decode {
             const Vec k = load_words(Type(), Words(), key[n + i], dim, whole);
             FA_UNROLL
             for (int r = 0; r < kRows; ++r) {
-              pair[i][r] = accumulate(Words(), k, load(queries + r * padded + whole), pair[i][r]);
+              const Vec q = load(queries + whole * kDecodeRows + r * kVectorLanes);
+              totals[i][r] = accumulate(Words(), k, q, totals[i][r]);
             }
           }
           FA_UNROLL
-          for (int r = 0; r < kRows; ++r) sums[r * kKeys + n + i] = pair[i][r];
+          for (int r = 0; r < kRows; ++r) sums[r * kKeys + n + i] = totals[i][r];
         }
       }
       store(scores + t * kVectorLanes, sum_each(sums));
@@ -117,6 +119,7 @@ struct Decode {
   static FA_INLINE void add_values(const Stored* const* rows, int keys, int d, int padded,
                                    const float* probabilities, const float* factors, float* output) {
     constexpr int kKeys = kVectorLanes / kRows;
+    constexpr int kVectorBytes = kVectorLanes * static_cast<int>(sizeof(Stored));
     Vec sums[kRows][kVectors];
     FA_UNROLL
     for (int r = 0; r < kRows; ++r) {
@@ -130,8 +133,10 @@ struct Decode {
       FA_UNROLL
       for (int j = 0; j < kVectors; ++j) {
         const Vec v = load_value_words(Type(), Words(), rows + n, d + j * kVectorLanes);
-        prefetch_to_l2(rows[n + kKeysAhead] + d + j * kVectorLanes);
-        if (kPerWord == 2) prefetch_to_l2(rows[n + 1 + kKeysAhead] + d + j * kVectorLanes);
+        if (j * kVectorBytes % 64 == 0) {  // once per cache line
+          prefetch_to_l2(rows[n + kKeysAhead] + d + j * kVectorLanes);
+          if (kPerWord == 2) prefetch_to_l2(rows[n + 1 + kKeysAhead] + d + j * kVectorLanes);
+        }
         FA_UNROLL
         for (int r = 0; r < kRows; ++r) {
           sums[r][j] = accumulate(Words(), broadcast_word(p + r * kKeys / kPerWord), v, sums[r][j]);
@@ -175,8 +180,8 @@ struct Decode {
     const int last_key = first_key + count;
     const ScoreLanes<kRows> s = score_lanes<kRows>(lanes, first_row, last_key);
     // 3 S = Q K^T, 4 mask
-    scores_of_keys<kRows>(key_rows_, vectors, problem.head_dim,
-                          w.queries + first_row * padded_dim(words_of(Words(), problem.head_dim)), w.scores);
+    scores_of_keys<kRows>(key_rows_, vectors, problem.head_dim, w.queries + first_row * kVectorLanes,
+                          w.scores);
     const bool is_plain = !scale.has_pass && !needs_bytes && count == kDecodeKeys &&
                           flash_attn::covers(lanes.seen_by_all, KeyRange{first_key, last_key});
     if (!is_plain) {
@@ -285,7 +290,8 @@ struct Decode {
     for (int r = 0; r < task.row_end - task.row_begin; ++r) {
       const Stored* row = packed_row(source, task.row_begin + r);
       for (int word = 0; word < words; word += kVectorLanes) {
-        store(w.queries + r * padded + word, load_words(Type(), Words(), row, problem.head_dim, word));
+        store(w.queries + word * kDecodeRows + r * kVectorLanes,
+              load_words(Type(), Words(), row, problem.head_dim, word));
       }
     }
     if (scale.query != 1.0f) {

@@ -172,12 +172,18 @@ FA_INLINE const typename Type::Stored* key_row(const KeyRows<Type>& rows, int ke
 template <class Type>
 FA_INLINE void row_pointers(const KeyRows<Type>& rows, int first, int count, int capacity,
                             const typename Type::Stored** pointers) {
+  if (rows.page_size == 0) {
+    const typename Type::Stored* base = key_row(rows, first);
+    for (int n = 0; n < count; ++n) pointers[n] = base + n * rows.row_stride;
+    for (int n = count; n < capacity; ++n) pointers[n] = pointers[count - 1];
+    return;
+  }
   int in_page = 0;
   const typename Type::Stored* row = nullptr;
   for (int n = 0; n < count; ++n) {
     if (in_page == 0) {  // one division per page, not per key
       row = key_row(rows, first + n);
-      in_page = rows.page_size == 0 ? count : rows.page_size - (rows.first_key + first + n) % rows.page_size;
+      in_page = rows.page_size - (rows.first_key + first + n) % rows.page_size;
     }
     pointers[n] = row;
     row += rows.row_stride;

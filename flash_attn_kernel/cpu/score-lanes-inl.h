@@ -6,14 +6,24 @@
 namespace flash_attn_cpu {
 namespace {
 
+// a and b folded into one vector: sums of two lanes each, a's where the bit `kDistance` of the lane is 0.
+template <int kDistance>
+FA_INLINE Vec fold(Vec a, Vec b) {
+  const IntVec is_b = (lane_index() & kDistance) != 0;
+  return select(is_b, b, a) + swap_lanes<kDistance>(select(is_b, a, b));
+}
+
+// One round: half as many vectors, twice as many of the given ones in each.
+template <int kHalf>
+FA_INLINE void fold_half(Vec (&v)[kVectorLanes]) {
+  FA_UNROLL
+  for (int i = 0; i < kHalf; ++i) v[i] = fold<kHalf>(v[i], v[i + kHalf]);
+  if constexpr (kHalf > 1) fold_half<kHalf / 2>(v);
+}
+
 // Sums each of kVectorLanes vectors; lane i of the result is the sum of vector i.
 FA_INLINE Vec sum_each(Vec (&v)[kVectorLanes]) {
-  FA_UNROLL
-  for (int half = kVectorLanes / 2; half >= 1; half /= 2) {
-    FA_UNROLL
-    for (int i = 0; i < half; ++i)
-      v[i] = interleave_low(v[i], v[i + half]) + interleave_high(v[i], v[i + half]);
-  }
+  fold_half<kVectorLanes / 2>(v);
   return v[0];
 }
 

@@ -179,6 +179,27 @@ FA_INLINE Vec interleave_low(Vec a, Vec b) { return __builtin_shufflevector(a, b
 FA_INLINE Vec interleave_high(Vec a, Vec b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
 #endif
 
+// Each lane in the place of the one whose number differs by the bit `kDistance`.
+template <int kDistance>
+FA_INLINE Vec swap_lanes(Vec v) {
+#if FA_VECTOR_BYTES == 64
+  if (kDistance == 8)
+    return __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+  if (kDistance == 4)
+    return __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+  if (kDistance == 2)
+    return __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+  return __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+#elif FA_VECTOR_BYTES == 32
+  if (kDistance == 4) return __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3);
+  if (kDistance == 2) return __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5);
+  return __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6);
+#else
+  if (kDistance == 2) return __builtin_shufflevector(v, v, 2, 3, 0, 1);
+  return __builtin_shufflevector(v, v, 1, 0, 3, 2);
+#endif
+}
+
 // Transposes a square of lanes: log2(lanes) perfect shuffles of its rows.
 FA_INLINE void transpose(Vec (&rows)[kVectorLanes]) {
   Vec shuffled[kVectorLanes];
