@@ -25,6 +25,7 @@ from kernel_builder.environment import TorchChoice
 from kernel_builder.generated import Change, diff_project, write_project
 from kernel_builder.pipeline import generate_project, list_defines, plan_project
 from kernel_builder.plan import DeviceChoice, Selector
+from kernel_builder.render.project import list_sdk_variables
 
 
 @click.command()
@@ -90,3 +91,7 @@ def generate(  # noqa: PLR0917 - click passes by name
         words = ["cmake", "-G", "Ninja", "-S", str(directory), "-B", str(directory / "build")]
         words += [f"-D{name}={value}" for name, value in defines[key].items()]
         console.say(f"configure it with: {shlex.join(words)}")
+        for name, sdk in list_sdk_variables(planned.plan.list_variants(key)).items():
+            if name not in defines[key]:
+                fetch = shlex.join(["kernel-builder", "sdk", "fetch", str(sdk.release), "--backend", str(sdk.backend)])
+                console.say(f"and -D{name}=DIRECTORY: there is no torch {sdk.release} here yet, `{fetch}` brings it")

@@ -157,7 +157,7 @@ def _refuse_build(torch: TorchRelease, offer: ToolchainOffer, host: HostPlatform
         return None
     published = [build for build in torch.builds if build.backend is backend and build.host == host]
     if not published:
-        return f"torch {torch.release} is not published for {backend} on {host}"
+        return f"nobody knows of a torch {torch.release} for {backend} on {host}"
     if toolkit is None or any(_serves(toolkit, build) for build in published):
         return None
     versions = ", ".join(str(version) for version in sorted(_toolkits(published)))
