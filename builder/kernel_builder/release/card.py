@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kernel_builder.artifact.model import Artifact, Metadata
+from kernel_builder.backend import Backend
 from kernel_builder.bench.report import load_report
 from kernel_builder.bench.table import list_rows
 from kernel_builder.errors import BadInputError
@@ -26,6 +27,17 @@ gpl-3.0 isc lgpl lgpl-2.1 lgpl-3.0 mit mpl-2.0 ms-pl ncsa ofl-1.1 osl-3.0 postgr
 """
 _LICENSES = frozenset(_KNOWN.split())
 """License ids that the Hub knows; it refuses a page with any other."""
+
+_LAYERS = "layers."
+_DEVICES = {
+    Backend.CPU: "cpu",
+    Backend.CUDA: "cuda",
+    Backend.ROCM: "rocm",
+    Backend.METAL: "mps",
+    Backend.XPU: "xpu",
+    Backend.CANN: "npu",
+}
+"""What the loader calls the devices of a backend."""
 
 _MOST_ROWS = 60
 _COLUMNS = (0, 3, 7)
@@ -61,7 +73,7 @@ def render_card(release: Release, page: Page) -> bytes:
         name=release.name,
         warnings=list(_list_warnings(release)),
         loading=_write_loading(release, page),
-        model=_write_model(release, page) if _ATTENTION_NAMES & set(names) else "",
+        examples=list(_list_examples(release, page, holdings, names)),
         notes=list(_list_notes(release, page, metadata)),
         lists=[(title, words) for title, words in lists if words],
         version=str(release.version),
@@ -88,6 +100,36 @@ def _write_loading(release: Release, page: Page) -> str:
     repo = json.dumps(page.repo.repo_id)
     permission = "" if page.is_trusted else f", trust_remote_code=[{repo}]"
     return f"from kernels import get_kernel\n\nkernel = get_kernel({repo}, version={release.version}{permission})"
+
+
+def _list_examples(
+    release: Release, page: Page, holdings: Sequence[Holding], names: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    if _ATTENTION_NAMES & set(names):
+        yield "In `transformers`, as the attention of a model", _write_model(release, page)
+    layers = [name.removeprefix(_LAYERS) for name in names if name.startswith(_LAYERS)]
+    layers = [name for name in layers if name[:1].isupper()]  # classes, as their names tell
+    if layers:
+        devices = sorted({_DEVICES.get(holding.metadata.backend, "") for holding in holdings} - {""})
+        yield (
+            "In the place of layers that models declare to be replaceable",
+            _write_mapping(release, page, layers, devices),
+        )
+
+
+def _write_mapping(release: Release, page: Page, layers: Sequence[str], devices: Sequence[str]) -> str:
+    repo = json.dumps(page.repo.repo_id)
+    permission = "" if page.is_trusted else f", trust_remote_code=[{repo}]"
+    lines = [
+        "from kernels import LayerRepository, register_kernel_mapping",
+        "",
+        "register_kernel_mapping({",
+        f"    name: {{device: LayerRepository({repo}, layer_name=name, version={release.version}{permission})",
+        f"           for device in {json.dumps(list(devices))}}}",
+        f"    for name in {json.dumps(list(layers))}",
+        "})",
+    ]
+    return "\n".join(lines)
 
 
 def _write_model(release: Release, page: Page) -> str:

@@ -70,6 +70,15 @@ def test_attention_kernels_show_the_line_for_transformers(tmp_path: Path) -> Non
     assert 'attn_implementation="acme/relu@v2",\n    allow_all_kernels=True,' in code
 
 
+def test_layers_show_how_they_are_mapped(tmp_path: Path) -> None:
+    files = {"layers.py": "import torch\n\nclass RMSNorm(torch.nn.Module): ...\n\ndef helper(): ...\n"}
+    _, code = read_code(render(make_release(tmp_path, files=files), is_trusted=False))
+    compile(code, "card", "exec")
+    assert 'for name in ["RMSNorm"]' in code
+    assert 'for device in ["cpu"]' in code
+    assert 'LayerRepository("acme/relu", layer_name=name, version=1, trust_remote_code=["acme/relu"])' in code
+
+
 def test_silence_means_that_nothing_is_missing(tmp_path: Path) -> None:
     assert "> **" not in render(make_release(tmp_path))
     card = render(make_release(tmp_path, Evidence(None, None)))
