@@ -68,10 +68,10 @@ def obtain_image(engine: Engine, choice: ImageChoice, listener: Listener) -> Ima
     """Give the image, after pulling or building it where the engine does not have it; only this needs a network.
 
     What is built is named after the content of the Dockerfile and its arguments, so that it is built once for each.
-    Raises `BadInputError` for a name that is none, `ToolchainMissingError` when the image cannot be had.
+    Raises `BadInputError` for a base that cannot be an image's name, `ToolchainMissingError` when there is no image.
     """
     if choice.name is not None:
-        return _find_image(engine, check_reference(choice.name)) or _pull(engine, choice.name, listener)
+        return _find_image(engine, choice.name) or _pull(engine, choice.name, listener)
     recipe = Recipe(find_dockerfile().read_bytes(), choice.stage, list_arguments(choice, probe_host()))
     return _find_image(engine, recipe.image_name) or _build(engine, recipe, listener)
 

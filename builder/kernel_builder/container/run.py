@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from kernel_builder import process
 from kernel_builder.container.engine import Engine, EngineName, choose_engine
-from kernel_builder.container.image import Image, ImageChoice, obtain_image
+from kernel_builder.container.image import Image, ImageChoice, check_reference, obtain_image
 from kernel_builder.container.inside import MODULES, Inside, list_loans, list_probe_words, parse_inside
 from kernel_builder.disk import FULL_HINT
 from kernel_builder.errors import BadInputError, CompileError, Problem, ToolchainMissingError
@@ -128,8 +128,11 @@ class Container:
 def open_container(choice: ContainerChoice, listener: Listener = ignore_progress) -> Container:
     """Find an engine, obtain the image, and look what is inside.
 
-    Raises `ToolchainMissingError` when one of them cannot be had, or when the image cannot run a build.
+    Raises `BadInputError` for what cannot be an image's name, `ToolchainMissingError` when there is no engine or image,
+    or when the image cannot run a build.
     """
+    if choice.image.name is not None:
+        check_reference(choice.image.name)  # before anything is asked for on its behalf
     engine = choose_engine(choice.engine)
     image = obtain_image(engine, choice.image, listener)
     loans = list_loans()
