@@ -19,7 +19,7 @@ from kernel_builder.plan import ToolchainLack
 from kernel_builder.plan.matrix import load_matrix
 from kernel_builder.remedy import install_command
 from kernel_builder.resources import count_jobs, probe_cores, probe_free_memory
-from kernel_builder.toolchains import Tool, list_offers
+from kernel_builder.toolchains import Tool, list_offers, rocm
 from kernel_builder.toolchains.catalog import list_releases
 from kernel_builder.toolchains.fetch import is_offline
 from kernel_builder.toolchains.offers import probe_metal
@@ -35,7 +35,7 @@ _LITTLE_DISK = 2 * _GIB
 _DEVICE_NAMES = {Backend.CUDA: "CUDA", Backend.ROCM: "ROCm", Backend.XPU: "DPC++"}
 _DEVICE_REMEDIES = {
     Backend.CUDA: "install that toolkit and set `CUDA_HOME`",
-    Backend.ROCM: install_command("hipcc libamdhip64-dev rocm-device-libs"),
+    Backend.ROCM: install_command(rocm.PACKAGES),
     Backend.METAL: "install Xcode, then run `xcodebuild -downloadComponent MetalToolchain`",
     Backend.XPU: "install the Intel oneAPI DPC++/C++ Compiler and load its `setvars.sh`",
 }

@@ -41,7 +41,7 @@ from kernel_builder.render.fileset import FileSet
 from kernel_builder.render.project import list_sdk_variables, render_project
 from kernel_builder.spec.model import BuildSpec
 from kernel_builder.spec.reader import load_spec
-from kernel_builder.toolchains import Toolkit, obtain_libraries, obtain_toolkit, offer_cross
+from kernel_builder.toolchains import Toolkit, obtain_libraries, obtain_toolkit, offer_chosen, offer_cross
 from kernel_builder.toolchains.system import Toolchain
 from kernel_builder.torch_sdk import TorchSdk
 
@@ -134,7 +134,8 @@ def plan_project(
     devices = devices or DeviceChoice()
     is_cross = devices.host is not None and devices.host != here.environment.host
     cross = offer_cross(devices.host) if is_cross and devices.host is not None else None
-    environment = choose_devices(environment, devices, cross)
+    chosen = [offer_chosen(key, here.environment.host) for key in devices.toolkits]
+    environment = choose_devices(environment, devices, cross, chosen)
     inputs = probe_inputs(spec)
     plan = plan_build(spec, environment, inputs.digest)
     notices = (*loaded.notices, *_tell_torch_users(plan, torch_users))

@@ -60,11 +60,15 @@ def parse_devices(archs: Iterable[str], toolkits: Iterable[str], host: str | Non
 
 
 def choose_devices(
-    environment: BuildEnvironment, choice: DeviceChoice, cross: ToolchainOffer | None = None
+    environment: BuildEnvironment,
+    choice: DeviceChoice,
+    cross: ToolchainOffer | None = None,
+    toolkits: Iterable[ToolchainOffer] = (),
 ) -> BuildEnvironment:
     """The environment with what was chosen; what was not stays.
 
     cross: what compiles for the chosen platform, where that is not this machine's; it does so for the CPU alone.
+    toolkits: what is known of the chosen ones.
     """
     if cross is not None:
         reason = f"nothing on {environment.host} compiles it for {cross.key.host}; build on such a machine"
@@ -73,8 +77,8 @@ def choose_devices(
     offers: list[ToolchainOffer] = []
     replaced = {key.backend for key in choice.toolkits}
     for key in choice.toolkits:
-        here = next((offer for offer in environment.offers if offer.key == key), None)
-        offers.append(here or ToolchainOffer(key))
+        known = (offer for offer in (*environment.offers, *toolkits) if offer.key == key)
+        offers.append(next(known, ToolchainOffer(key)))
     offers += [offer for offer in environment.offers if offer.key.backend not in replaced]
     unwanted = (offer.key for offer in environment.offers if offer.key.backend in replaced and offer not in offers)
     lacks = (*(ToolchainLack(key, f"{key} was not chosen") for key in unwanted), *environment.lacks)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from kernel_builder.toolchains.libraries import obtain_libraries
 from kernel_builder.toolchains.model import Toolkit
-from kernel_builder.toolchains.offers import list_offers, obtain_toolkit, offer_cross, offer_toolkit
+from kernel_builder.toolchains.offers import list_offers, obtain_toolkit, offer_chosen, offer_cross, offer_toolkit
 from kernel_builder.toolchains.tool import Tool, probe_version
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "list_offers",
     "obtain_libraries",
     "obtain_toolkit",
+    "offer_chosen",
     "offer_cross",
     "offer_toolkit",
     "probe_version",

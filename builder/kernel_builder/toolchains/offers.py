@@ -72,6 +72,18 @@ def obtain_toolkit(key: ToolchainKey, listener: Listener = ignore_progress) -> T
     return toolkit
 
 
+def offer_chosen(key: ToolchainKey, host: HostPlatform) -> ToolchainOffer:
+    """A toolkit that the user asks for by its version: installed, fetched by a build, or missing, with the remedy."""
+    installed = probe_toolkit(key.backend)
+    if installed is not None and installed.key == key:
+        return ToolchainOffer(key, installed.description, archs=installed.archs)
+    parts = rocm.probe_parts() if key.backend is Backend.ROCM else None
+    if parts is not None and parts.key == key:
+        return ToolchainOffer(key, parts.description, archs=parts.archs)
+    names = {Backend.CUDA: "CUDA", Backend.ROCM: "ROCm", Backend.XPU: "oneAPI"}
+    return offer_toolkit(key, host) or ToolchainOffer(key, remedy=f"install {names[key.backend]} {key.toolkit}")
+
+
 def offer_cross(host: HostPlatform) -> ToolchainOffer:
     """What compiles for the CPU of another platform; with a remedy where nothing here does."""
     key = ToolchainKey(Backend.CPU, None, host)
@@ -136,9 +148,9 @@ def _list_cuda(host: HostPlatform) -> Iterator[ToolchainOffer | ToolchainLack]:
     elif host.os == "linux" and host.machine in _WHEEL_MACHINES:
         release = list_releases("cuda")[0]
         key = ToolchainKey(Backend.CUDA, release.version)
-        if find_fetched(release) is not None or not is_offline():
-            nvcc = release.wheels[0]
-            yield ToolchainOffer(key, f"nvcc {nvcc.version} from wheels", fetched=find_fetched(release) is None)
+        offer = offer_toolkit(key, host)
+        if offer is not None:
+            yield offer
         else:
             yield ToolchainLack(key, f"CUDA {release.version} is not in the cache, and this machine is set offline")
     for version in ("12.6", "12.8", "12.9"):
@@ -171,7 +183,7 @@ def _explain_missing(key: ToolchainKey) -> Problem:
             known = ", ".join(str(release.version) for release in list_releases("cuda"))
             is_old = key.toolkit is not None and key.toolkit < _OLD_CUDA
             why = "the wheels of CUDA 12 hold no `nvcc`" if is_old else f"there are wheels for {known} only"
-            hint = f"install it and set `CUDA_HOME`, or plan for another one: `--assume cuda={_OLD_CUDA}`"
+            hint = f"install it and set `CUDA_HOME`, or take another one: `--toolkit cuda={_OLD_CUDA}`"
             return Problem(f"no CUDA toolkit {key.toolkit} was found here, and {why}", hint=hint)
         case Backend.ROCM:
             hint = f"install it and set `ROCM_PATH`; `{install_command(rocm.PACKAGES)}` brings a clang"

@@ -9,7 +9,7 @@ from kernel_builder.backend import Backend
 from kernel_builder.errors import ToolchainMissingError
 from kernel_builder.host import HostPlatform
 from kernel_builder.plan import ToolchainKey, ToolchainLack, ToolchainOffer
-from kernel_builder.toolchains import list_offers, obtain_toolkit, offer_cross, rocm
+from kernel_builder.toolchains import list_offers, obtain_toolkit, offer_chosen, offer_cross, rocm
 from kernel_builder.toolchains.cuda import probe_cuda
 from kernel_builder.version import MinorVersion
 
@@ -105,6 +105,14 @@ def test_a_toolkit_that_nothing_brings_has_a_remedy(bare: Path, key: ToolchainKe
     with pytest.raises(ToolchainMissingError, match=says) as caught:
         obtain_toolkit(key)
     assert caught.value.problems[0].hint
+
+
+def test_a_toolkit_that_is_asked_for_is_told_as_it_is(bare: Path) -> None:
+    del bare
+    wheels = offer_chosen(ToolchainKey(Backend.CUDA, MinorVersion(13, 2)), LINUX)
+    assert (wheels.description, wheels.fetched, wheels.remedy) == ("nvcc 13.2.86 from wheels", True, None)
+    missing = offer_chosen(ToolchainKey(Backend.CUDA, MinorVersion(12, 6)), LINUX)
+    assert (missing.description, missing.fetched, missing.remedy) == ("", False, "install CUDA 12.6")
 
 
 def test_a_cross_compiler_is_found_by_its_name(bare: Path) -> None:
