@@ -17,6 +17,7 @@ from kernel_builder.version import MinorVersion
 
 ENVIRONMENT_VARIABLE = "KERNEL_BUILDER_TORCH"
 _ASSIGNMENT = re.compile(r"^(__version__|cuda|hip|xpu)\s*(?::[^=]+)?=\s*(.+)$", re.MULTILINE)
+_COMPACT_TOOLKIT = re.compile(r"(\d{4})\d(\d)\d{2}")
 _CXX11_FLAG = re.compile(r"_GLIBCXX_USE_CXX11_ABI=([01])")
 _LARGEST_TEXT = 1 << 20
 
@@ -95,13 +96,19 @@ def read_torch(root: Path, host: HostPlatform) -> TorchSdk:
     try:
         release = MinorVersion.parse_release(version)
         accelerators = {
-            backend: MinorVersion.parse_release(text)
+            backend: _parse_toolkit(text)
             for backend, key in ((Backend.CUDA, "cuda"), (Backend.ROCM, "hip"), (Backend.XPU, "xpu"))
             if (text := facts.get(key)) is not None
         }
     except ValueError as error:
         raise BadInputError(Problem(f"`{root / 'version.py'}`: {error}", hint="install torch again")) from error
     return TorchSdk(root, version, release, _read_cxx11(root, host), accelerators)
+
+
+def _parse_toolkit(text: str) -> MinorVersion:
+    """`13.0`, or Intel's `20250201` for 2025.2, of which loaders take the same digits."""
+    match = _COMPACT_TOOLKIT.fullmatch(text)
+    return MinorVersion.parse_release(text) if match is None else MinorVersion(int(match[1]), int(match[2]))
 
 
 def _parse_literal(text: str) -> str | None:

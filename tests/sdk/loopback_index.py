@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,16 +69,22 @@ class LoopbackIndex:
 
 
 @contextmanager
-def serve_index(files: Path, manners: Manners | None = None) -> Iterator[LoopbackIndex]:
-    """Serve the wheels of a directory, which may grow later."""
+def serve_index(
+    files: Path, manners: Manners | None = None, *, tls: ssl.SSLContext | None = None
+) -> Iterator[LoopbackIndex]:
+    """Serve the wheels of a directory, which may grow later. tls: for `https:`."""
     manners = manners or Manners()
     index = LoopbackIndex("", manners, [], [], Event())
     handler = type("Handler", (_Handler,), {"files": files, "manners": manners, "index": index})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
+        server.handle_error = lambda *_: None  # type: ignore[method-assign] # clients that hang up are the point
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
-        index.url = f"http://127.0.0.1:{server.server_port}/simple"  # the path is what pip calls it
+        scheme = "http" if tls is None else "https"
+        index.url = f"{scheme}://127.0.0.1:{server.server_port}/simple"
         yield index
         server.shutdown()
         thread.join()

@@ -30,10 +30,10 @@ def site(tmp_path: Path) -> Path:
     return place
 
 
-def write_version(torch: Path, version: str, cuda: str = "None", hip: str = "None") -> None:
+def write_version(torch: Path, version: str, cuda: str = "None", hip: str = "None", xpu: str = "None") -> None:
     (torch / "version.py").write_text(
         f"from typing import Optional\n__version__ = '{version}'\ncuda: Optional[str] = {cuda}\n"
-        f"hip: Optional[str] = {hip}\nxpu: Optional[str] = None\n",
+        f"hip: Optional[str] = {hip}\nxpu: Optional[str] = {xpu}\n",
         encoding="utf-8",
     )
 
@@ -106,3 +106,10 @@ def test_a_torch_for_rocm_says_so(site: Path) -> None:
     sdk = probe_torch(site)
     assert sdk is not None
     assert sdk.accelerators == {Backend.ROCM: MinorVersion(7, 2)}
+
+
+def test_a_torch_for_intel_says_so_in_digits(site: Path) -> None:
+    write_version(site / "torch", "2.13.0+xpu", xpu="'20250201'")
+    sdk = probe_torch(site)
+    assert sdk is not None
+    assert sdk.accelerators == {Backend.XPU: MinorVersion(2025, 2)}

@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import truststore
 import urllib3
+from urllib3.exceptions import InsecureRequestWarning
 
 from kernel_builder.errors import BadInputError, FetchError, Problem
 from kernel_builder.sdk.settings import IndexSettings
@@ -67,7 +68,8 @@ class Connections:
     def _make_context(self, *, trusted: bool) -> ssl.SSLContext:
         certificate = self._settings.certificate
         try:
-            if trusted:
+            if trusted:  # by the user's own word, who need not be warned of it with each request
+                urllib3.disable_warnings(InsecureRequestWarning)
                 context = ssl.create_default_context()
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE

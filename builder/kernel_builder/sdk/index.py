@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
@@ -83,6 +84,7 @@ def list_links(
     return tuple({link.url: link for link in reversed(found)}.values())[::-1]
 
 
+@cache
 def probe_default_index() -> str | None:
     """The index that pip, or else uv, uses where nothing is configured; only they know its name."""
     commands: list[list[str]] = [[sys.executable, "-m", "pip", "download", "--help"]]
