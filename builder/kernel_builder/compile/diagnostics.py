@@ -32,6 +32,8 @@ _HINTS = (
      "the headers of Python are missing: `kernel-builder doctor` says how to get them"),
     (re.compile(r"attempt to use poisoned [^A-Z]*T[A-Z_]*EXTENSION_NAME"),
      "a header uses the name of the extension: list it in `src` of the component, so that the builder knows"),
+    (re.compile(r"fatal error: (?:torch|ATen|c10)/[^:]+: No such file or directory"),
+     "name `torch` in `depends` of the component: what several ABIs share is compiled without torch's headers"),
     (re.compile(r"fatal error: [^:]+: No such file or directory"),
      "add the directory of the header to `include` of the component that needs it"),
     (re.compile(r"is not able to compile a simple test program|CMAKE_CXX_COMPILER.*(?:broken|not found)"),

@@ -208,6 +208,8 @@ def _list_other_platforms(environment: BuildEnvironment, backend: Backend) -> It
     for host in environment.platforms:
         if served and host in published - served - {environment.host}:
             reason = f"nothing on {environment.host} compiles for {host}; build on such a machine"
+            if backend is Backend.CPU and host.os == environment.host.os == "linux":
+                reason = f"this plan is for {environment.host}; `--host {host}` is for the other platform"
             yield Refusal(reason, f"{backend} on {host}")
 
 

@@ -103,6 +103,7 @@ def test_an_error_of_cmake_is_one_paragraph() -> None:
         ("a.cpp:1:1: fatal error: error writing to a.s: No space left on device", "the disk is full"),
         ("g++: fatal error: Killed signal terminated program cc1plus", "ran out of memory"),
         ("a.h:1:10: fatal error: Python.h: No such file or directory", "headers of Python"),
+        ("a.h:1:10: fatal error: ATen/ATen.h: No such file or directory", "name `torch` in `depends`"),
         ("a.h:1:10: fatal error: cutlass/cutlass.h: No such file or directory", "add the directory of the header"),
         ("The C++ compiler is not able to compile a simple test program.", "the compiler does not work"),
     ],

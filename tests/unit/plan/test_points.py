@@ -110,7 +110,7 @@ def test_a_platform_of_the_matrix_without_a_compiler_is_told() -> None:
     plan = plan_build(make_spec(Backend.CPU, Backend.CUDA, Backend.METAL), environment, DIGEST)
     assert {item.subject: item.reason for item in plan.excluded if " on " in item.subject} == {
         "cpu on aarch64-darwin": "nothing on x86_64-linux compiles for aarch64-darwin; build on such a machine",
-        "cpu on aarch64-linux": "nothing on x86_64-linux compiles for aarch64-linux; build on such a machine",
+        "cpu on aarch64-linux": "this plan is for x86_64-linux; `--host aarch64-linux` is for the other platform",
         "cuda on aarch64-linux": "nothing on x86_64-linux compiles for aarch64-linux; build on such a machine",
     }
 
