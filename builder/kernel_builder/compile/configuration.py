@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from kernel_builder import process
+from kernel_builder.backend import Backend
 from kernel_builder.plan import BuildPlan
 from kernel_builder.resources import count_jobs, probe_cores, probe_free_memory
 from kernel_builder.toolchains import Tool, Toolkit
@@ -84,6 +85,8 @@ def make_environment(equipment: Equipment, jobs: int) -> dict[str, str]:
     )
     if toolkit is not None:
         env.update(toolkit.environment)
+        if toolkit.key.backend is Backend.CUDA and toolchain.cxx is not None and len(toolchain.cxx.argv) == 1:
+            env.setdefault("CUDAHOSTCXX", str(toolchain.cxx.path))  # else nvcc takes whatever `gcc` is on the path
     env.pop("FORCE_COLOR", None)
     env.pop("CLICOLOR_FORCE", None)
     return env
