@@ -117,7 +117,7 @@ def _find_size(repository: Repository, sha256: str) -> Blob | None:
 
 def is_held(repository: Repository, blob: Blob) -> bool:
     """Whether the content was sent to this very repository. What others hold must not be had for its name alone."""
-    if not repository.storage.has(blob):
+    if not repository.storage.is_whole(blob):
         return False
     if (repository.folder / "received" / blob.sha256).exists():
         return True

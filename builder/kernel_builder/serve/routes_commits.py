@@ -17,8 +17,9 @@ from kernel_builder.serve.names import parse_file_path
 from kernel_builder.serve.objects import Tree, is_large
 from kernel_builder.serve.paging import read_flag
 from kernel_builder.serve.pulls import find_discussion, open_discussion
-from kernel_builder.serve.registry import endpoint_of, open_repository, registry_of, require_author, word
+from kernel_builder.serve.registry import Registry, endpoint_of, open_repository, registry_of, require_author, word
 from kernel_builder.serve.repository import PULL_REF, Repository
+from kernel_builder.serve.storage import Blob
 from kernel_builder.serve.tokens import Access, Caller
 
 
@@ -41,20 +42,27 @@ async def preupload(request: Request) -> Response:
     files = body.get("files")
     if not isinstance(files, list):
         raise bad_request("`files` must be a list")
-    _, tree = await run_in_threadpool(repository.tree_at, word(request, "revision"))
-    answers = [_plan_file(file, tree, lfs=registry.lfs, limit=registry.limits.file) for file in files]
-    return JSONResponse({"files": answers})
+    revision = word(request, "revision")
+
+    def work() -> list[dict[str, Any]]:
+        _, tree = repository.tree_at(revision)
+        return [_plan_file(registry, tree, file) for file in files]
+
+    return JSONResponse({"files": await run_in_threadpool(work)})
 
 
-def _plan_file(file: Any, tree: Tree, *, lfs: bool, limit: int) -> dict[str, Any]:
+def _plan_file(registry: Registry, tree: Tree, file: Any) -> dict[str, Any]:
     if not isinstance(file, dict) or not isinstance(file.get("size"), int):
         raise bad_request("each of `files` must have a `path` and a `size`")
     path, size = parse_file_path(file.get("path")), int(file["size"])
-    if size > limit:
-        raise too_large(f"`{path}`", limit)
-    separate = lfs and is_large(path, size)
+    if size > registry.limits.file:
+        raise too_large(f"`{path}`", registry.limits.file)
+    separate = registry.lfs and is_large(path, size)
     entry = tree.entries.get(path)
-    oid = None if entry is None else entry.sha256 if separate else entry.git_oid
+    oid = None
+    # A client does not send what it is told that is there; what is there and damaged is to be sent.
+    if entry is not None and (entry.size != size or registry.storage.is_whole(Blob(entry.sha256, entry.size))):
+        oid = entry.sha256 if separate else entry.git_oid
     return {"path": path, "uploadMode": "lfs" if separate else "regular", "shouldIgnore": False, "oid": oid}
 
 

@@ -20,7 +20,7 @@ from typing import Self
 
 from kernel_builder.disk import explain_disk
 from kernel_builder.errors import BadInputError, Problem
-from kernel_builder.serve.faults import bad_request, damaged
+from kernel_builder.serve.faults import RequestError, bad_request, damaged
 
 FORMAT = "kernel-builder registry 1\n"
 _CHUNK = 1 << 20
@@ -143,6 +143,13 @@ class Storage:
         except OSError as error:
             raise damaged(f"content {sha256}") from error
         return path
+
+    def is_whole(self, blob: Blob) -> bool:
+        """Whether the content is here as it was received."""
+        try:
+            return self.has(blob) and bool(self.find(blob.sha256))
+        except RequestError:
+            return False
 
     def read(self, sha256: str) -> bytes:
         """The content, verified. For small ones."""

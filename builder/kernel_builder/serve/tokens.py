@@ -81,11 +81,6 @@ class Accounts:
         """Whether everybody may write."""
         return not self.tokens
 
-    @property
-    def can_write(self) -> bool:
-        """Whether some token allows to publish."""
-        return any(caller.access >= Access.WRITE for caller in self.tokens.values())
-
     def authenticate(self, header: str | None) -> Caller:
         """Tell who sends an `Authorization` header. Raises `RequestError` for a token that is not known."""
         kind, _, token = (header or "").partition(" ")

@@ -61,6 +61,7 @@ def test_names_are_those_of_git(tmp_path: Path, files: dict[str, bytes], message
     assert git(tmp_path, "commit-tree", tree.oid, text=text.encode(), **variables) == commit.oid
 
 
+@settings(deadline=None)
 @given(FILES)
 def test_what_is_stored_comes_back(files: dict[str, bytes]) -> None:
     tree = make_tree(files)
@@ -71,6 +72,7 @@ def test_what_is_stored_comes_back(files: dict[str, bytes]) -> None:
         assert set(tree.children(folder)) == {p for p in tree.walk("") if p.rpartition("/")[0] == folder}
 
 
+@settings(deadline=None)
 @given(FILES, FILES, FILES)
 def test_merging(start: dict[str, bytes], ours: dict[str, bytes], theirs: dict[str, bytes]) -> None:
     old, left, right = make_tree(start), make_tree(ours), make_tree(theirs)
