@@ -75,7 +75,7 @@ def carry_out(api: HfApi, kernel: str, branch: str, step: str, value: object) ->
         api.create_commit(kernel, [deletion], commit_message="delete", repo_type="kernel", revision=branch)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEP, max_size=10))
 def test_the_registry_is_a_mapping_of_branches_to_files(
     shared: RegistryProcess, steps: list[tuple[str, object]], tmp_path: Path

@@ -17,7 +17,7 @@ MAX_REF_BYTES = 80
 _REPOSITORY_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
 _REF_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_./+@-]*[A-Za-z0-9_+@-])?")
 _RESERVED = {"api", "kernels", "models", "datasets", "spaces", "resolve", "lfs", "settings", "organizations", "users"}
-_UNSEEN = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
+_UNSEEN = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"}
 
 
 class RepoType(StrEnum):
@@ -132,7 +132,7 @@ def parse_file_path(text: Any) -> str:
 def _find_path_problem(text: str) -> str | None:
     parts = text.split("/")
     rules = (
-        (any(unicodedata.category(letter) in _UNSEEN for letter in text), "it has characters that cannot be seen"),
+        (any(_is_unseen(letter) for letter in text), "it has characters that cannot be seen"),
         ("\\" in text, "it has a backslash where `/` is meant"),
         (not {"", ".", ".."}.isdisjoint(parts), "an empty part, `.` or `..` leads elsewhere"),
         (any(part.lower().rstrip(". ") == ".git" for part in parts), "`.git` is git's own"),
@@ -141,6 +141,10 @@ def _find_path_problem(text: str) -> str | None:
         (any(len(part.encode(errors="replace")) > MAX_NAME_BYTES for part in parts), "one of its parts is too long"),
     )
     return next((problem for broken, problem in rules if broken), None)
+
+
+def _is_unseen(letter: str) -> bool:
+    return letter != " " and unicodedata.category(letter) in _UNSEEN
 
 
 def parse_folder_path(text: str) -> str:

@@ -48,7 +48,7 @@ def test_names_that_no_repository_has(name: str) -> None:
             RepoId.parse(RepoType.KERNEL, namespace, own)
 
 
-@settings(deadline=None)
+@settings(deadline=None, derandomize=True)
 @given(st.text(string.ascii_letters + string.digits + "-_.", min_size=1, max_size=12))
 def test_what_we_take_the_hubs_client_takes(name: str) -> None:
     """It sends nothing else, and whatever it takes it may send, but for names that end in `.git` in capitals."""
@@ -72,7 +72,7 @@ def test_spelling_does_not_make_another_repository() -> None:
     assert RepoId.parse(RepoType.MODEL, "Org", "Relu").key == RepoId.parse(RepoType.MODEL, "org", "RELU").key
 
 
-@settings(deadline=None)
+@settings(deadline=None, derandomize=True)
 @given(st.text(st.characters(codec=None), max_size=40))
 def test_a_path_that_is_taken_stays_where_it_is(path: str) -> None:
     try:

@@ -37,7 +37,7 @@ def git(folder: Path, *words: str, text: bytes = b"", **variables: str) -> str:
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="compares with git, which is not installed")
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(files=FILES, message=st.sampled_from(["", "why\n\nand how"]))
 def test_names_are_those_of_git(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
     if not (tmp_path / ".git").exists():
@@ -61,7 +61,7 @@ def test_names_are_those_of_git(tmp_path: Path, files: dict[str, bytes], message
     assert git(tmp_path, "commit-tree", tree.oid, text=text.encode(), **variables) == commit.oid
 
 
-@settings(deadline=None)
+@settings(deadline=None, derandomize=True)
 @given(FILES)
 def test_what_is_stored_comes_back(files: dict[str, bytes]) -> None:
     tree = make_tree(files)
@@ -72,7 +72,7 @@ def test_what_is_stored_comes_back(files: dict[str, bytes]) -> None:
         assert set(tree.children(folder)) == {p for p in tree.walk("") if p.rpartition("/")[0] == folder}
 
 
-@settings(deadline=None)
+@settings(deadline=None, derandomize=True)
 @given(FILES, FILES, FILES)
 def test_merging(start: dict[str, bytes], ours: dict[str, bytes], theirs: dict[str, bytes]) -> None:
     old, left, right = make_tree(start), make_tree(ours), make_tree(theirs)

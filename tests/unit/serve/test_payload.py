@@ -61,7 +61,7 @@ def test_every_operation(storage: Storage) -> None:
     assert list(storage.incoming.iterdir()) == []
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=st.binary(max_size=50), path=st.sampled_from(['a"content"', "content", "a: b", "é"]), tight=st.booleans()
 )
