@@ -89,6 +89,8 @@ def test_a_lock_file_is_written_where_it_is_wanted(run: Run, tmp_path: Path) -> 
         (["fetch"], 2, "nothing to fetch"),
         (["fetch", "banana"], 2, "does not begin with a version"),
         (["fetch", "2.11", "--host", "amiga"], 2, "is not a host platform"),
+        (["fetch", "2.11", "--toolkit", "13.0"], 2, "`cpu` has no toolkit with a version"),
+        (["fetch", "2.11", "--backend", "tpu"], 2, "`tpu` is not one of"),
         (["fetch", "9.9"], 4, "there is no torch 9.9 on the index"),
         (["fetch", "2.11", "--host", "aarch64-darwin"], 4, "no wheel of torch 2.11 serves"),
         (["fetch", "2.11", "--offline"], 4, "nothing is fetched offline"),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from kernel_builder.backend import Backend
+from kernel_builder.backend import FACTS, Backend
 from kernel_builder.cli.console import Console
 from kernel_builder.cli.options import dry_run_option, json_option, pass_console, talk_options
 from kernel_builder.cli.progress import format_traffic, show_progress
@@ -17,9 +17,9 @@ from kernel_builder.errors import BadInputError, Problem
 from kernel_builder.host import HostPlatform, probe_host
 from kernel_builder.progress import BytesReceived, Event, Listener
 from kernel_builder.sdk.cuda_libraries import LIBRARIES, find_cuda_library, obtain_cuda_libraries
-from kernel_builder.sdk.settings import load_settings
+from kernel_builder.sdk.settings import IndexSettings, load_settings
 from kernel_builder.sdk.slicing import open_source
-from kernel_builder.sdk.store import Leftover, Slice, measure, open_store
+from kernel_builder.sdk.store import Leftover, Slice, Store, measure, open_store
 from kernel_builder.sdk.torch_slice import choose_link, find_torch_slice, obtain_torch_slice
 from kernel_builder.sdk.wheel import TorchNeed
 from kernel_builder.version import MinorVersion
@@ -72,6 +72,59 @@ class _Meter:
         return sum(requests for _, requests in self.steps.values())
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One run of `fetch`, which gives a row for each slice."""
+
+    settings: IndexSettings
+    meter: _Meter
+    lock_file: Path | None
+    offline: bool
+    dry_run: bool
+
+    @property
+    def store(self) -> Store:
+        return open_store(self.settings, self.meter)
+
+    def fetch_torch(self, need: TorchNeed) -> dict[str, Any]:
+        cached = find_torch_slice(self.store, need)
+        if self.dry_run and cached is not None:
+            return _describe(cached, cached=True)
+        if self.dry_run and not self.offline:
+            name = f"ask for torch {need.release}"
+            with open_source(self.settings, self.store, self.lock_file, self.meter, name) as source:
+                link = choose_link(source, need)
+            return {"package": "torch", "host": str(need.host), "wheel": link.filename, "cached": False}
+        found = obtain_torch_slice(
+            need,
+            settings=self.settings,
+            store=self.store,
+            offline=self.offline,
+            lock_file=self.lock_file,
+            listener=self.meter,
+        )
+        return _describe(found, cached=cached is not None)
+
+    def fetch_cuda(
+        self, toolkit: MinorVersion, host: HostPlatform, libraries: Iterable[str]
+    ) -> Iterator[dict[str, Any]]:
+        before = {name for name in libraries if find_cuda_library(self.store, toolkit, name, host) is not None}
+        if not self.dry_run:
+            obtain_cuda_libraries(
+                toolkit,
+                host=host,
+                libraries=libraries,
+                offline=self.offline,
+                lock_file=self.lock_file,
+                settings=self.settings,
+                listener=self.meter,
+            )
+        for name in libraries:
+            found = find_cuda_library(self.store, toolkit, name, host)
+            row = {"package": name, "host": str(host), "wheel": None, "cached": False}
+            yield row if found is None else _describe(found, cached=name in before)
+
+
 @sdk.command()
 @click.argument("releases", nargs=-1, metavar="[RELEASE]...", callback=_parse_version)
 @click.option(
@@ -84,7 +137,7 @@ class _Meter:
 )
 @click.option(
     "--backend",
-    type=click.Choice([str(backend) for backend in Backend]),
+    type=click.Choice([str(backend) for backend in Backend if FACTS[backend].is_compiled]),
     default=str(Backend.CPU),
     show_default=True,
     help="For variants of this backend.",
@@ -127,38 +180,16 @@ def fetch(
         raise BadInputError(
             Problem("nothing to fetch", hint="name a release of torch, such as `2.13`, or `--cuda 13.0`")
         )
-    settings = load_settings()
-    rows: list[dict[str, Any]] = []
+    if toolkit is not None and not FACTS[Backend(backend)].versioned:
+        problem = f"`{backend}` has no toolkit with a version"
+        raise BadInputError(Problem(problem, hint="leave out `--toolkit`, or name a backend such as `--backend cuda`"))
     with show_progress(console) as listener:
         meter = _Meter(listener, {})
-        store = open_store(settings, meter)
-        for need in (TorchNeed(release, host, Backend(backend), toolkit) for release in releases for host in hosts):
-            cached = find_torch_slice(store, need)
-            if dry_run and cached is None and not offline:
-                with open_source(settings, store, lock_file, meter, f"ask for torch {need.release}") as source:
-                    link = choose_link(source, need)
-                rows.append({"package": "torch", "host": str(need.host), "wheel": link.filename, "cached": False})
-                continue
-            found = (
-                cached
-                if dry_run and cached is not None
-                else obtain_torch_slice(
-                    need, settings=settings, store=store, offline=offline, lock_file=lock_file, listener=meter
-                )
-            )
-            rows.append(_describe(found, cached=cached is not None))
-        for host in hosts if cuda is not None else ():
-            assert cuda is not None  # noqa: S101 - asked for above
-            before = {name for name in libraries if find_cuda_library(store, cuda, name, host) is not None}
-            if not dry_run:
-                obtain_cuda_libraries(
-                    cuda, host=host, libraries=libraries, offline=offline, lock_file=lock_file, settings=settings,
-                    listener=meter,
-                )  # fmt: skip
-            for name in libraries:
-                library = find_cuda_library(store, cuda, name, host)
-                row = {"package": name, "host": str(host), "wheel": None, "cached": False}
-                rows.append(row if library is None else _describe(library, cached=name in before))
+        run = _Run(load_settings(), meter, lock_file, offline=offline, dry_run=dry_run)
+        needs = [TorchNeed(release, host, Backend(backend), toolkit) for release in releases for host in hosts]
+        rows = [run.fetch_torch(need) for need in needs]
+        if cuda is not None:
+            rows.extend(row for host in hosts for row in run.fetch_cuda(cuda, host, libraries))
     if console.as_json:
         totals = {"received": meter.received, "requests": meter.requests}
         console.write_json({"dry-run": dry_run, "slices": rows, **totals})

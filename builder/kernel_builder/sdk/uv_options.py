@@ -121,7 +121,10 @@ def _load_project_table(directory: Path) -> dict[str, Any]:
     for place in (directory.absolute(), *directory.absolute().parents):
         if (place / "uv.toml").is_file():
             return load_toml(place / "uv.toml")
-        tool = load_toml(place / "pyproject.toml").get("tool")
+        try:
+            tool = load_toml(place / "pyproject.toml").get("tool")
+        except BadInputError:  # not ours to judge, and perhaps of a project far above
+            continue
         table = tool.get("uv") if isinstance(tool, dict) else None
         if isinstance(table, dict):
             return table

@@ -44,7 +44,7 @@ class TorchNeed:
     def __str__(self) -> str:
         """The name of the variant of the classic ABI; its toolkit is left out where any will do."""
         abi = TorchAbi(self.release, True if self.host.os == "linux" else None)
-        if FACTS[self.backend].versioned and self.toolkit is None:
+        if FACTS[self.backend].versioned != (self.toolkit is not None):
             return f"{abi}-{FACTS[self.backend].token}-{self.host}"
         return str(ArchVariant(abi, self.backend, self.toolkit, self.host))
 

@@ -129,6 +129,10 @@ def test_a_project_of_uv_is_read(load: Load) -> None:
     assert load({"UV_CONFIG_FILE": "", "UV_NO_CONFIG": "1"}).has_default
 
 
+def test_a_project_that_cannot_be_read_is_not_ours_to_judge(load: Load) -> None:
+    assert load({"UV_CONFIG_FILE": ""}, {"pyproject.toml": "= broken"}).logins == ()
+
+
 def test_our_own_file_has_indexes_for_variants(load: Load) -> None:
     text = '[sdk]\ncache-dir = "/big/disk"\n[[sdk.index]]\nurl = "https://126/s"\nvariants = ["*-cu126-*"]\n'
     settings = load({"KERNEL_BUILDER_INDEX": "*-rocm*=https://amd/s https://all/s"}, {"own.toml": text})
