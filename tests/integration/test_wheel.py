@@ -19,6 +19,7 @@ from kernel_builder.artifact.load import find_artifacts
 from kernel_builder.artifact.model import Artifact
 from kernel_builder.errors import AuditError
 from kernel_builder.release.wheel import list_requirements, write_wheel
+from tests.cli.commands import check_document, load_document, run_builder
 from tests.kernels.artifact import attention_repository
 from tests.unit.release.samples import make_artifact
 
@@ -85,6 +86,23 @@ def test_a_python_kernel_is_imported_after_pip_install(tmp_path: Path) -> None:
     install(write_wheel(make_artifact(tmp_path / "build"), tmp_path / "dist"), tmp_path / "site")
     expression = "__import__('relu').relu(torch.tensor([-1.0, 2.0])).tolist()"
     assert evaluate(expression, tmp_path / "site").strip() == "[0.0, 2.0]"
+
+
+def test_the_command_lists_what_it_made(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    make_artifact(project / "build")
+    make_artifact(project / "build", "torch-stable-abi210-cpu-x86_64-linux")
+    (project / "torch-ext" / "relu").mkdir(parents=True)
+    (project / "torch-ext" / "relu" / "__init__.py").write_text("", encoding="utf-8")
+    head = '[general]\nname = "relu"\nversion = 1\nedition = 5\nlicense = "MIT"\nbackends = ["cpu"]\n'
+    (project / "build.toml").write_text(f"{head}[torch-noarch]\n", encoding="utf-8")
+    done = run_builder(["wheel", project, "--variant", "torch-stable*", "--json"])
+    document = load_document(done)
+    check_document(document, "wheel")
+    (wheel,) = document["wheels"]
+    assert hashlib.sha256(Path(wheel["path"]).read_bytes()).hexdigest() == wheel["sha256"]
+    assert Path(wheel["path"]).parent == project / "dist"
+    assert run_builder(["wheel", project, "--variant", "none-*"]).returncode == 3
 
 
 def find_attention() -> Artifact:

@@ -170,11 +170,12 @@ def _list_warnings(release: Release) -> Iterator[str]:
         if missing:
             which = "any variant" if len(missing) == len(judged) else ", ".join(f"`{name}`" for name in missing)
             yield f"Published at the publisher's own risk: {word} for {which}."
-    if any(_is_dirty(holding.metadata) for holding in release.holdings):
+    if any(is_dirty(holding.metadata) for holding in release.holdings):
         yield "Built from sources with changes that no commit has."
 
 
-def _is_dirty(metadata: Metadata) -> bool:
+def is_dirty(metadata: Metadata) -> bool:
+    """Whether what was built differs from the commit that the metadata names."""
     return (
         metadata.provenance is not None and metadata.provenance.kernel is not None and metadata.provenance.kernel.dirty
     )

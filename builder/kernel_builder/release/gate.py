@@ -73,6 +73,7 @@ def find_shortcoming(artifact: Artifact) -> Problem | None:
     if tests.get("artifact") != digest_artifact(artifact):
         return Problem(f"the recorded test run of {name} was of other files", place, hint)
     narrowing = [word for word in tests.get("arguments", ["?"]) if not _is_harmless(str(word))]
+    narrowing += [place for place in tests.get("places", ()) if str(place).endswith(".py")]  # one file of several
     if narrowing:
         shown = " ".join(map(str, narrowing))
         return Problem(f"the recorded test run of {name} may have left tests out: it was given `{shown}`", place, hint)

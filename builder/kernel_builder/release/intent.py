@@ -8,7 +8,7 @@ from typing import Any
 
 from kernel_builder.errors import Problem, UploadError
 from kernel_builder.progress import Listener, ignore_progress, step
-from kernel_builder.release.card import Page, render_card
+from kernel_builder.release.card import Page, is_dirty, render_card
 from kernel_builder.release.contents import describe_file
 from kernel_builder.release.contract import demand_contract, describe_loss, list_losses
 from kernel_builder.release.hub import Hub
@@ -33,6 +33,7 @@ from kernel_builder.release.plan import (
 )
 from kernel_builder.release.remote import load_holdings
 
+_SHOWN = 4
 _FIGURES = ("benchmarks/",)
 _FIGURE_SUFFIXES = (".svg", ".png")
 
@@ -117,6 +118,9 @@ def plan_upload(
         losses = list_losses([holding for holding in held if holding.variant not in left], release.holdings)
         demand_contract(losses, release.version, f"{repo}@{branch}")
         notices = [f"{describe_loss(loss)}; version 0 allows it" for loss in losses]
+        dirty = [holding.variant for holding in release.holdings if is_dirty(holding.metadata)]
+        if dirty:
+            notices.append(f"built from sources with changes that no commit has: {', '.join(dirty[:_SHOWN])}")
         kept = [holding for holding in held if holding.variant in left]
         inputs = {holding.metadata.record.inputs for holding in release.holdings if holding.metadata.record is not None}
         notices += [

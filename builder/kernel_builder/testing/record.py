@@ -29,6 +29,7 @@ def describe_outcome(artifact: Artifact, choice: LoadedChoice, outcome: SuiteOut
         "passed": outcome.exit_code == 0,
         "counts": {name: number for name, number in outcome.counts.items() if number},
         "arguments": list(outcome.arguments),
+        "places": list(outcome.places),
         "artifact": digest_artifact(artifact),
         "host": str(probe_host()),
         "cpu-capability": choice.cpu_capability,

@@ -45,12 +45,16 @@ class LoadedChoice:
 
 @dataclass(frozen=True, slots=True)
 class SuiteOutcome:
-    """What pytest said: its exit code, a count per outcome, and the variant directories that the tests loaded."""
+    """What pytest said: its exit code, a count per outcome, and the variant directories that the tests loaded.
+
+    arguments, places: the further words and the places of tests that it was given.
+    """
 
     exit_code: int
     counts: Mapping[str, int]
     loaded: frozenset[Path]
     arguments: tuple[str, ...]
+    places: tuple[str, ...] = ()
 
     @property
     def ran(self) -> int:
@@ -131,10 +135,11 @@ def run_suite(
         ]
         completed = process.run(argv, cwd=project, env=env, on_line=on_line)
         report = _read_report(report_file)
+    words, places = tuple(arguments), tuple(path.as_posix() for path in tests)
     if report is None:
-        return SuiteOutcome(completed.returncode or 1, {}, frozenset(), tuple(arguments))
+        return SuiteOutcome(completed.returncode or 1, {}, frozenset(), words, places)
     loaded = frozenset(Path(path) for path in report["loaded"])
-    return SuiteOutcome(completed.returncode, report["counts"], loaded, tuple(arguments))
+    return SuiteOutcome(completed.returncode, report["counts"], loaded, words, places)
 
 
 def check_outcome(outcome: SuiteOutcome, wanted: Sequence[Artifact]) -> None:

@@ -29,6 +29,8 @@ def test_a_whole_run_on_these_files_is_enough(tmp_path: Path) -> None:
     artifact = make_artifact(tmp_path)
     assert not shortcoming(artifact)
     assert not shortcoming(with_tests(artifact, arguments=["-q", "--junitxml=report.xml", "--durations=3"]))
+    assert not shortcoming(with_tests(artifact, places=["tests", "more/tests"]))
+    assert "may have left tests out" in shortcoming(with_tests(artifact, places=["tests/test_one.py"]))
 
 
 @pytest.mark.parametrize(
