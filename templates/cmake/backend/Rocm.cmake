@@ -26,7 +26,21 @@ function(kernel_prepare_sources result name sources include)
       --project "${KERNEL_PROJECT_DIR}" --output "${KERNEL_HIPIFIED_DIR}" ${include} -- ${sources}
     OUTPUT_VARIABLE translated OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
   string(REPLACE "\n" ";" translated "${translated}")
+  kernel_name_units(${translated})
   set(${result} ${translated} PARENT_SCOPE)
+endfunction()
+
+# kernel_name_units(<source>...): what clang calls a source in the names of its variables, whatever directory it lies in.
+function(kernel_name_units)
+  foreach(source IN LISTS ARGN)
+    if(source MATCHES "[.]hip$")
+      string(REPLACE "${KERNEL_HIPIFIED_DIR}/" "" relative "${source}")
+      string(REPLACE "${KERNEL_PROJECT_DIR}/" "" relative "${relative}")
+      string(SHA256 id "${relative}")
+      string(SUBSTRING "${id}" 0 16 id)
+      set_source_files_properties("${source}" PROPERTIES COMPILE_OPTIONS "-cuid=${id}")
+    endif()
+  endforeach()
 endfunction()
 
 function(kernel_compile_for_device name archs flags)
