@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.kernels.cases import CASES, AttentionCase  # noqa: E402  (the repository is not installed)
+from tests.kernels.layer_cases import LAYER_CASES, LayerCase, check_layer  # noqa: E402
 from tests.kernels.running import check_forward, check_gradients  # noqa: E402
 
 HALF = (torch.bfloat16, torch.float16)
@@ -62,6 +63,17 @@ def find_failures(flash: ModuleType, device: torch.device, cases: list[Attention
                 except Exception as error:  # noqa: BLE001  (whatever goes wrong with one case is reported, not fatal)
                     reason = (str(error).splitlines() or [type(error).__name__])[0]
                     yield f"{check.__name__} {case.name} {dtype}: {reason}"
+
+
+def find_layer_failures(flash: ModuleType, device: torch.device, cases: list[LayerCase]) -> Iterator[str]:
+    """Yield the same for the layers, in fp32 too."""
+    for dtype in (torch.float32, *HALF):
+        for case in cases:
+            try:
+                check_layer(flash, case, dtype, str(device))
+            except Exception as error:  # noqa: BLE001  (as above)
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                yield f"{case.name} {dtype}: {reason}"
 
 
 def time_all(contenders: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
@@ -230,6 +242,7 @@ def main() -> int:
     cases = CASES[: options.only]
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         failures = list(find_failures(flash, device, list(cases)))
+        failures += find_layer_failures(flash, device, LAYER_CASES[: options.only])
         print("\n".join(failures) or f"{len(cases)} cases agree with fp64")
         if options.only is not None or device.type == "cpu":
             return 1 if failures else 0

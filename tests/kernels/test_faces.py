@@ -79,11 +79,12 @@ def test_signatures_of_vllm_flash_attention_3(sinks: ModuleType, name: str) -> N
 
 def test_what_each_face_exports(flash: ModuleType, sinks: ModuleType) -> None:
     """Transformers looks for `flash_attn_varlen_func` first, so the second face must not have it."""
-    assert sorted(flash.__all__) == sorted(FLASH_2)
+    assert sorted(flash.__all__) == sorted([*FLASH_2, "layers"])
     assert not hasattr(sinks, "flash_attn_varlen_func")
     assert sinks.supports_flash_attn
     for module in (flash, sinks):
         assert all(hasattr(module, name) for name in module.__all__)
+        assert module.layers.__all__ == ["RMSNorm", "RotaryPosEmb", "SiLU", "SiluAndMul"]
 
 
 def test_the_sources_run_where_a_kernel_must(flash: ModuleType, sinks: ModuleType) -> None:
