@@ -137,3 +137,18 @@ def test_a_model_repository_serves_loaders_that_know_no_versions(
     assert names_of(artifact) <= set(main)
     assert "\n- kernel\n" in main["README.md"].decode()
     assert "kernel" in (registry.api().model_info("acme/relu").tags or ())
+
+
+def test_a_branch_that_was_made_from_a_full_main_is_held_to_its_contract(
+    registry: RegistryProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Repositories that moved over from models have the same commit on both branches."""
+    hub = open_hub(registry.endpoint, monkeypatch)
+    old = make_artifact(tmp_path / "a", "torch-cuda")
+    publish(hub, make_release([old]), Destination(REPO, branch="main"))
+    registry.api().create_branch(REPO.repo_id, branch="v1", repo_type="kernel")
+    with pytest.raises(UploadError, match="variant `torch-cuda`"):
+        publish(hub, make_release([make_artifact(tmp_path / "b")]))
+    assert names_of(old) <= set(read_branch(registry, "v1", tmp_path))
+    publish(hub, make_release([make_artifact(tmp_path / "c", version=2)]))
+    assert set(read_branch(registry, "v2", tmp_path)) == names_of(make_artifact(tmp_path / "c", version=2))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from kernel_builder.release.model import (
     BUILD_FOLDER,
     CARD_FILE,
     MAIN,
+    Holding,
     Release,
     ReleaseFile,
     RemoteFile,
@@ -24,7 +25,6 @@ from kernel_builder.release.model import (
     RepoType,
 )
 from kernel_builder.release.plan import (
-    Action,
     BranchPlan,
     is_ours_on_new_branch,
     is_ours_on_version_branch,
@@ -98,8 +98,8 @@ def plan_upload(
             destination = replace(destination, branch=None)
         branch = destination.branch or release.branch
         head, main = known.branches.get(branch), known.branches.get(MAIN)
-        fresh = branch != MAIN and head in {None, main}
         there = _list(hub, repo, head or main)
+        fresh = head is None or (branch != MAIN and head == main and not list_variants(there))
         left = set(list_variants(there)) - set(release.variants) if destination.keep and not fresh else set()
         plan = plan_branch(
             branch,
@@ -109,25 +109,16 @@ def plan_upload(
             is_ours=choose_ownership(branch, fresh=fresh),
             left=[f"{BUILD_FOLDER}/{name}" for name in left],
         )
-        touched = {
-            name for change in plan.changes if change.action is not Action.KEEP for name in list_variants([change.path])
-        }
-        commit = head or main
-        wanted = (set(list_variants(there)) & touched) | left
-        held = () if fresh or commit is None else load_holdings(hub, repo, commit, wanted, there)
-        losses = list_losses([holding for holding in held if holding.variant not in left], release.holdings)
-        demand_contract(losses, release.version, f"{repo}@{branch}")
-        notices = [f"{describe_loss(loss)}; version 0 allows it" for loss in losses]
-        dirty = [holding.variant for holding in release.holdings if is_dirty(holding.metadata)]
-        if dirty:
-            notices.append(f"built from sources with changes that no commit has: {', '.join(dirty[:_SHOWN])}")
-        kept = [holding for holding in held if holding.variant in left]
-        inputs = {holding.metadata.record.inputs for holding in release.holdings if holding.metadata.record is not None}
-        notices += [
-            f"`{holding.variant}` on `{branch}` stays, and was built from other sources"
-            for holding in kept
-            if holding.metadata.record is None or holding.metadata.record.inputs not in inputs
-        ]
+        kept: tuple[Holding, ...] = ()
+        notices = list(_list_notices(release))
+        if head is not None and not fresh:
+            touched = set(list_variants(change.path for change in (*plan.sent, *plan.removed)))
+            held = load_holdings(hub, repo, head, (set(list_variants(there)) & touched) | left, there)
+            kept = tuple(holding for holding in held if holding.variant in left)
+            losses = list_losses([holding for holding in held if holding not in kept], release.holdings)
+            demand_contract(losses, release.version, f"{repo}@{branch}")
+            notices += [f"{describe_loss(loss)}; version 0 allows it" for loss in losses]
+            notices += _list_strangers(release, kept, branch)
         contents: dict[str, Mapping[str, ReleaseFile]] = {branch: release.files}
         branches = [plan]
         page = None
@@ -147,6 +138,21 @@ def plan_upload(
         elif destination.branch is None:
             notices.append(f"the page of `{repo}` stays: a later version is there")
     return UploadPlan(release, destination, remote is None, tuple(branches), contents, page, tuple(notices), fresh)
+
+
+def _list_notices(release: Release) -> Iterator[str]:
+    dirty = [holding.variant for holding in release.holdings if is_dirty(holding.metadata)]
+    if dirty:
+        more = f" and {len(dirty) - _SHOWN} more" if len(dirty) > _SHOWN else ""
+        yield f"built from sources with changes that no commit has: {', '.join(dirty[:_SHOWN])}{more}"
+
+
+def _list_strangers(release: Release, kept: Iterable[Holding], branch: str) -> Iterator[str]:
+    """Variants that stay and do not come from the sources of this release."""
+    inputs = {holding.metadata.record.inputs for holding in release.holdings if holding.metadata.record is not None}
+    for holding in kept:
+        if holding.metadata.record is None or holding.metadata.record.inputs not in inputs:
+            yield f"`{holding.variant}` on `{branch}` stays, and was built from other sources"
 
 
 def collect_main(release: Release, page: Page) -> dict[str, ReleaseFile]:
