@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel_builder.lock import hold_lock
+from kernel_builder.lock import hold_lock, hold_lock_if_free
 from kernel_builder.progress import Event, Notice, ignore_progress
 
 
@@ -64,3 +64,10 @@ def test_a_file_system_without_locks_is_used_without_one(tmp_path: Path, monkeyp
     monkeypatch.setattr(fcntl, "flock", refuse)
     with hold_lock(tmp_path, ignore_progress) as descriptor:
         assert descriptor > 0
+
+
+def test_whoever_does_not_want_to_wait_hears_that_it_is_taken(tmp_path: Path) -> None:
+    with hold_lock_if_free(tmp_path) as first, hold_lock_if_free(tmp_path) as second:
+        assert (first, second) == (True, False)
+    with hold_lock_if_free(tmp_path) as later:
+        assert later

@@ -72,7 +72,10 @@ def write_pin(path: Path, filename: str, pin: Pin, listener: Listener) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with hold_lock(path.parent, listener):
         pins = load_pins(path)
-        if pins.get(filename) == pin:
+        old = pins.get(filename)
+        if old is not None and pin.sha256 is None:  # an index without hashes says less, not otherwise
+            pin = Pin(old.sha256, pin.record)
+        if old == pin:
             return
         pins[filename] = pin
         wheels = {name: {"sha256": pins[name].sha256, "record": pins[name].record} for name in sorted(pins)}

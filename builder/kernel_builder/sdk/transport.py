@@ -207,7 +207,7 @@ class Transport:
 
     def _unreachable(self, url: str, error: Exception) -> FetchError:
         reason = error.reason if isinstance(error, MaxRetryError) and error.reason is not None else error
-        hint = "see that the network and the proxy work, or go on with `--offline` and what is in the cache"
+        hint = "see that the network and the proxy work; with `KERNEL_BUILDER_OFFLINE=1` nothing but the cache is used"
         if isinstance(reason, (SSLError, ssl.SSLError)):
             hint = "if your index has an authority of its own, name it as `cert` in pip's configuration"
         if isinstance(reason, LocationParseError):
