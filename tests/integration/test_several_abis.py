@@ -156,6 +156,12 @@ def test_n_abis_of_m_sources_cost_n_bindings_and_m_kernels(build: Build) -> None
     told = [re.findall(rb"torch 2[.]\d+, C[+][+] \d+L;", library.read_bytes()) for library in libraries]
     assert told == [[b"torch 2.11, C++ 201703L;"], [b"torch 2.12, C++ 202002L;"], [b"torch 2.13, C++ 202002L;"]]
 
+    # It is the same one whatever else is asked for.
+    (build.root / "fewer").mkdir()
+    fewer = Build(build.root / "fewer")
+    assert fewer.run(["2.11", "2.15"])[0].variants[0] == plan.variants[0]
+    assert (fewer.root / "build" / libraries[0].name).read_bytes() == libraries[0].read_bytes()
+
     # What needs much memory waits for its turn.
     ninja = (build.root / "build" / "build.ninja").read_text(encoding="utf-8")
     rules = (build.root / "build" / "CMakeFiles" / "rules.ninja").read_text(encoding="utf-8")
