@@ -9,6 +9,7 @@ import io
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from packaging.utils import parse_wheel_filename
 
 from kernel_builder.artifact.load import find_artifacts
 from kernel_builder.artifact.model import Artifact
-from kernel_builder.errors import AuditError
+from kernel_builder.errors import AuditError, BadInputError
 from kernel_builder.release.wheel import list_requirements, write_wheel
 from tests.cli.commands import check_document, load_document, run_builder
 from tests.kernels.artifact import attention_repository
@@ -73,6 +74,14 @@ def test_equal_artifacts_give_equal_wheels(tmp_path: Path) -> None:
     artifact = make_artifact(tmp_path / "build")
     first = write_wheel(artifact, tmp_path / "a").read_bytes()
     assert write_wheel(artifact, tmp_path / "b").read_bytes() == first
+
+
+@pytest.mark.parametrize("word", ["einops\nRequires-Dist: evil", "-r evil.txt", "a b", ""])
+def test_a_dependency_that_is_no_package_makes_no_wheel(tmp_path: Path, word: str) -> None:
+    artifact = make_artifact(tmp_path / "build")
+    metadata = replace(artifact.metadata, python_depends=(word,))
+    with pytest.raises(BadInputError, match="not the name of a package"):
+        write_wheel(replace(artifact, metadata=metadata), tmp_path / "dist")
 
 
 def test_an_artifact_that_was_changed_makes_no_wheel(tmp_path: Path) -> None:

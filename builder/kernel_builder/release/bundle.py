@@ -29,6 +29,7 @@ from kernel_builder.release.contents import collect_release, describe_file
 from kernel_builder.release.model import BUILD_FOLDER, Evidence, Release
 from kernel_builder.release.plan import list_variants
 from kernel_builder.release.signing import encode_key, is_signed_by, sign, tell_fingerprint
+from kernel_builder.spec.names import parse_repo_id
 
 SUFFIX = ".kernel.zip"
 SCHEMA = 1
@@ -148,7 +149,8 @@ def _unpack(file: Path, archive: zipfile.ZipFile, text: bytes, place: Path, fing
             variant: _parse_evidence(value)
             for variant, value in (fields.take_optional_object("evidence") or {}).items()
         }
-        repo_id = fields.take_optional_text("repo-id")
+        named = fields.take_optional_text("repo-id")
+        repo_id = None if named is None else parse_repo_id(named)
         name, version = fields.take_text("kernel"), fields.take_count("version")
     except (ValueError, RecursionError) as error:
         raise _damaged(file, f"its manifest cannot be read: {error}") from error

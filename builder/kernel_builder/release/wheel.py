@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
-from packaging.utils import canonicalize_name
+from packaging.utils import canonicalize_name, is_normalized_name
 
 from kernel_builder import __version__
 from kernel_builder.artifact.digest import compute_digest, is_byte_code
@@ -82,7 +82,7 @@ def name_wheel(artifact: Artifact) -> WheelName:
 
 
 def list_requirements(artifact: Artifact) -> Iterator[str]:
-    """What must be installed beside it."""
+    """What must be installed beside it. Raises `BadInputError` for a dependency that is no package."""
     variant = artifact.variant
     abi = variant.abi if isinstance(variant, ArchVariant) else None
     match abi:
@@ -95,6 +95,8 @@ def list_requirements(artifact: Artifact) -> Iterator[str]:
         case _:
             yield "torch"
     for word in artifact.metadata.python_depends:
+        if not is_normalized_name(canonicalize_name(word)):
+            raise BadInputError(f"`{artifact.path}` depends on `{word!r}`, which is not the name of a package")
         yield _DISTRIBUTIONS.get(word, word)
 
 
@@ -159,7 +161,7 @@ def _write_license(metadata: Metadata) -> Iterator[str]:
     try:
         yield f"License-Expression: {canonicalize_license_expression(metadata.license)}"
     except InvalidLicenseExpression:
-        yield f"License: {metadata.license}"
+        yield f"License: {' '.join(metadata.license.split())}"  # one line, whatever it says
 
 
 def _write_wheel_file(artifact: Artifact, name: WheelName) -> bytes:

@@ -118,6 +118,12 @@ def test_a_file_that_was_changed_is_refused(bundle: Path, edit: Edit, reason: st
     assert reason in refusal(bundle)
 
 
+@pytest.mark.parametrize("repo_id", ["../../etc", "a/b/c", "https://hub/x", ""])
+def test_a_signed_file_may_still_name_no_repository(release: Release, tmp_path: Path, repo_id: str) -> None:
+    write_bundle(release, tmp_path / "odd.zip", KEY, repo_id=repo_id)
+    assert "its manifest cannot be read" in refusal(tmp_path / "odd.zip")
+
+
 def test_a_link_is_refused(bundle: Path) -> None:
     with zipfile.ZipFile(bundle, "a") as archive:
         link = zipfile.ZipInfo("build/torch-cpu/link")
