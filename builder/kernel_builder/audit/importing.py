@@ -111,7 +111,10 @@ def check_import(
     reasons = {each: reason_against_import(variant, probe_host(), each.torch) for each in pythons}
     fitting = next((each for each, reason in reasons.items() if reason is None), None)
     if fitting is None:
-        yield _tell_skipped(subject, "; ".join(dict.fromkeys(reason for reason in reasons.values() if reason)))
+        distinct = list(dict.fromkeys(reason for reason in reasons.values() if reason))
+        torches = ", ".join(str(each.torch or "none") for each in reasons)
+        many = f"no Python here has the torch that it is for, theirs are: {torches}"
+        yield _tell_skipped(subject, distinct[0] if len(distinct) == 1 else many)
     else:
         yield from _judge(subject, _run_probe(subject, metadata, variant.backend, policy, seconds, fitting))
 

@@ -210,6 +210,9 @@ def test_the_python_with_the_right_torch_imports(
 
 def test_every_python_that_was_considered_is_told(tmp_path: Path) -> None:
     artifact = write_artifact(tmp_path, variant="torch212-cxx11-cpu-x86_64-linux")
-    others = [Interpreter(Path("python"), MinorVersion(2, 11))]
+    others = [Interpreter(Path("python"), MinorVersion(2, 11)), Interpreter(Path("bare"), None)]
     (finding,) = check_import(load_subject(artifact), load_policy(), (), others=others)
-    assert finding.message == f"the artifact was not imported: torch here is {probe_torch()}; torch here is 2.11"
+    assert finding.message == (
+        f"the artifact was not imported: no Python here has the torch that it is for, theirs are: {probe_torch()}, 2.11, "
+        "none"
+    )
