@@ -17,7 +17,7 @@ _FLAGS_WITH_VALUE = frozenset({"-o", "-I", "-isystem", "-iquote", "-idirafter", 
 _FLAGS_ALONE = frozenset({"-c", "-MD", "-MMD", "-MP", "-fno-diagnostics-color"})
 _PATH_FLAGS = re.compile(
     r"(?:-Xcompiler=)?(?:-I|-isystem|-iquote|-include|-L|-B|--sysroot|-f(?:file|macro|debug)-prefix-map|-MF|-MT)"
-    r"|--rocm-path|-ccbin"
+    r"|--rocm-path|-ccbin|-cuid|-Xcudafe=--orig_src_path_name"
 )
 
 Steps = dict[str, tuple[str, ...]]

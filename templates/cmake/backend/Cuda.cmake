@@ -21,7 +21,15 @@ function(kernel_link_toolkit id)
   target_link_libraries("${id}" PRIVATE CUDA::cudart)
 endfunction()
 
+# nvcc puts a digest of a source's path into the names of what is local to it. It is told the path within the project,
+# so that a kernel is the same wherever that lies. The option is cudafe++'s own; these releases are known to have it.
 function(kernel_prepare_sources result name sources include)
+  foreach(source IN LISTS sources)
+    file(RELATIVE_PATH relative "${KERNEL_PROJECT_DIR}" "${source}")
+    if(relative MATCHES "^[A-Za-z0-9_./+-]+[.]cu$" AND CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13.0)
+      set_source_files_properties("${source}" PROPERTIES COMPILE_OPTIONS "-Xcudafe=--orig_src_path_name=${relative}")
+    endif()
+  endforeach()
   set(${result} ${sources} PARENT_SCOPE)
 endfunction()
 
