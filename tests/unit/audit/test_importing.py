@@ -213,6 +213,6 @@ def test_every_python_that_was_considered_is_told(tmp_path: Path) -> None:
     others = [Interpreter(Path("python"), MinorVersion(2, 11)), Interpreter(Path("bare"), None)]
     (finding,) = check_import(load_subject(artifact), load_policy(), (), others=others)
     assert finding.message == (
-        f"the artifact was not imported: no Python here has the torch that it is for, theirs are: {probe_torch()}, 2.11, "
-        "none"
+        "the artifact was not imported: no Python here has the torch that it is for, "
+        f"theirs are: {probe_torch()}, 2.11, none"
     )
