@@ -60,9 +60,8 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
     own = tmp_path_factory.getbasetemp()
     shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
     try:
-        archive = make_debian(shared)
         with scratch_directory() as directory, started_engine(directory) as address:
-            run_docker(address, "import", archive, BASE)
+            run_docker(address, "import", make_debian(shared), BASE)
             yield Docker(address)
     except NoEngineError as error:
         pytest.skip(str(error))

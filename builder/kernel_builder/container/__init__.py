@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from kernel_builder.container.engine import Engine, EngineName, choose_engine, probe_engine
 from kernel_builder.container.image import Image, ImageChoice
-from kernel_builder.container.run import Container, ContainerChoice, Mounts, open_container
+from kernel_builder.container.permissions import Mounts
+from kernel_builder.container.run import Container, ContainerChoice, open_container
 
 __all__ = [
     "Container",

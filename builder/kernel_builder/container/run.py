@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import os
 import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,24 +14,18 @@ from kernel_builder import process
 from kernel_builder.container.engine import Engine, EngineName, choose_engine
 from kernel_builder.container.image import Image, ImageChoice, check_reference, obtain_image
 from kernel_builder.container.inside import MODULES, Inside, list_loans, list_probe_words, parse_inside
+from kernel_builder.container.permissions import Mounts, check_places, list_limits, list_mounts, list_user
 from kernel_builder.disk import FULL_HINT
-from kernel_builder.errors import BadInputError, CompileError, Problem, ToolchainMissingError
+from kernel_builder.errors import CompileError, Problem, ToolchainMissingError
 from kernel_builder.progress import Listener, ignore_progress
-from kernel_builder.resources import probe_free_memory
 
 _LABEL = "kernel-builder.work-dir"
-_MOST_PROCESSES = 4096
 _PASSED = frozenset(
     {"CXX", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS", "CUDAFLAGS", "HIPFLAGS", "CUDAHOSTCXX", "NINJA_STATUS",
      "NO_COLOR", "LC_ALL", "SOURCE_DATE_EPOCH", "PYTHONDONTWRITEBYTECODE"}
 )  # fmt: skip
 _PASSED_PREFIXES = ("CMAKE_", "_PYPROJECT_HOOKS_")
 _NOT_PASSED = frozenset({"CMAKE_PREFIX_PATH", "CMAKE_TOOLCHAIN_FILE"})  # paths of this machine, which are not in there
-_SYSTEM = frozenset(
-    Path("/", *name.split("/"))
-    for name in ("", "bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "proc", "run", "sbin", "sys", "tmp", "usr",
-                 "usr/bin", "usr/include", "usr/lib", "usr/lib64", "usr/local", "usr/share", "var")
-)  # fmt: skip
 _ENGINE_FAILED, _NOT_EXECUTABLE, _NOT_FOUND, _KILLED = 125, 126, 127, 137
 _SHOWN = 5
 
@@ -45,14 +36,6 @@ class ContainerChoice:
 
     engine: EngineName | None = None
     image: ImageChoice = field(default_factory=ImageChoice)
-
-
-@dataclass(frozen=True, slots=True)
-class Mounts:
-    """What a container sees of this machine, each at its own path, so that messages name the files that they mean."""
-
-    read_only: tuple[Path, ...] = ()
-    writable: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,23 +126,6 @@ def open_container(choice: ContainerChoice, listener: Listener = ignore_progress
     return Container(engine, image, parse_inside(completed.lines, image), loans)
 
 
-def check_places(places: Iterable[Path]) -> None:
-    """Raise `BadInputError` for a directory that cannot be seen in a container without hiding the image's own."""
-    for place in places:
-        if place in _SYSTEM:
-            problem = f"`{place}` cannot be shown to a container: it would hide the one that the image has"
-            raise BadInputError(Problem(problem, hint="move the project, or build without `--docker`"))
-
-
-def list_mount_words(engine: EngineName, source: Path, target: PurePosixPath, *, writable: bool) -> list[str]:
-    """The option that mounts a file or directory, whatever characters its path has."""
-    row = io.StringIO()
-    default = "rw=true" if engine is EngineName.BUILDAH else "readonly=false"  # Buildah's is read-only otherwise
-    fields = ["type=bind", f"source={source}", f"target={target}", default if writable else "readonly"]
-    csv.writer(row, lineterminator="").writerow(fields)
-    return ["--mount", row.getvalue()]
-
-
 @dataclass(frozen=True, slots=True)
 class _Command:
     words: list[str]
@@ -180,55 +146,19 @@ def _run(
     """Run one command in a container of its own, and remove that whatever happens."""
     check_places((*mounts.read_only, *mounts.writable))
     label = hashlib.sha256("\0".join(map(str, mounts.writable[:1])).encode("utf-8", "surrogateescape")).hexdigest()
-    name = f"kernel-builder-{os.getpid()}-{secrets.token_hex(4)}"
-    options = _list_mounts(engine.name, mounts, loans)
+    name = f"{_name_prefix(label)}{secrets.token_hex(4)}"
+    options = list_mounts(engine.name, mounts, loans)
+    if mounts.writable:
+        _remove_left_over(engine, label)
     with _removed_at_last(engine, name):
         if engine.name is EngineName.BUILDAH:
             words = _prepare_buildah(engine, image, name, command, options)
         else:
-            if mounts.writable:
-                _remove_left_over(engine, label)
             words = [engine.path, "run", "--rm", "--pull", "never", "--sig-proxy=false", "--name", name,
-                     "--label", f"{_LABEL}={label}", *_list_limits(engine), *_list_user(engine), *options,
+                     "--label", f"{_LABEL}={label}", *list_limits(engine), *list_user(engine), *options,
                      "--workdir", str(command.cwd), *_list_variables(command), "--entrypoint", command.words[0],
                      image.id, *command.words[1:]]  # fmt: skip
         return process.run(words, on_line=on_line, keep_open=keep_open)
-
-
-def _list_limits(engine: Engine) -> list[str]:
-    """Nothing that a compiler needs: no network, no privileges, no file system but what is mounted."""
-    words = ["--network", "none", "--read-only", "--tmpfs", "/tmp:rw,exec,mode=1777",  # noqa: S108 - in the container
-             "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]  # fmt: skip
-    if engine.has_selinux:  # relabelling would change the user's own files
-        words += ["--security-opt", "label=disable"]
-    if "pids" in engine.can_limit:
-        words += ["--pids-limit", str(_MOST_PROCESSES)]
-    free = probe_free_memory()
-    if "memory" in engine.can_limit and free is not None:
-        words += ["--memory", str(free)]
-    return words
-
-
-def _list_user(engine: Engine) -> list[str]:
-    """Whoever runs the builder owns what the container writes."""
-    own = f"{os.getuid()}:{os.getgid()}"
-    if engine.name is EngineName.PODMAN and engine.is_rootless:
-        return ["--userns", "keep-id", "--user", own]
-    if engine.is_rootless:  # root inside is the user outside
-        return ["--user", "0:0"]
-    return [*(["--userns", "host"] if engine.remaps_users else []), "--user", own]
-
-
-def _list_mounts(engine: EngineName, mounts: Mounts, loans: Mapping[PurePosixPath, Path]) -> list[str]:
-    """Outer directories first: an engine lays mounts in the order given, and the work directory lies in the project."""
-    places = {PurePosixPath(path): (path, False) for path in mounts.read_only}
-    places |= {PurePosixPath(path): (path, True) for path in mounts.writable}
-    places |= {target: (source, False) for target, source in loans.items()}
-    return [
-        word
-        for target, (source, writable) in sorted(places.items(), key=lambda item: len(item[0].parts))
-        for word in list_mount_words(engine, source, target, writable=writable)
-    ]
 
 
 def _list_variables(command: _Command) -> list[str]:
@@ -258,16 +188,27 @@ def _removed_at_last(engine: Engine, name: str) -> Iterator[None]:
         finished = engine.name is not EngineName.BUILDAH
     finally:
         if not finished:
-            force = [] if engine.name is EngineName.BUILDAH else ["--force"]
-            process.run([engine.path, "rm", *force, name])
+            _remove(engine, [name])
 
 
 def _remove_left_over(engine: Engine, label: str) -> None:
     """Remove containers of builds that were killed: the work directory is held, so nobody else can have one."""
-    found = process.run([engine.path, "ps", "--all", "--quiet", "--filter", f"label={_LABEL}={label}"],
-                        merge_stderr=False)  # fmt: skip
+    if engine.name is EngineName.BUILDAH:
+        words = [engine.path, "containers", "--quiet", "--filter", f"name={_name_prefix(label)}"]
+    else:
+        words = [engine.path, "ps", "--all", "--quiet", "--filter", f"label={_LABEL}={label}"]
+    found = process.run(words, merge_stderr=False)
     if found.returncode == 0 and found.lines:
-        process.run([engine.path, "rm", "--force", *found.lines])
+        _remove(engine, found.lines)
+
+
+def _remove(engine: Engine, containers: Sequence[str]) -> None:
+    force = [] if engine.name is EngineName.BUILDAH else ["--force"]
+    process.run([engine.path, "rm", *force, *containers])
+
+
+def _name_prefix(label: str) -> str:
+    return f"kernel-builder-{label[:16]}-"
 
 
 def _check_ended(completed: process.Completed, container: Container) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
 
-from kernel_builder.container import EngineName, Image
+from kernel_builder.container import Engine, EngineName, Image, Mounts
 from kernel_builder.container.inside import list_loans, list_probe_words, parse_inside
-from kernel_builder.container.run import check_places, list_mount_words
+from kernel_builder.container.permissions import check_places, list_limits, list_mount_words, list_mounts, list_user
 from kernel_builder.errors import BadInputError, ToolchainMissingError
 
 IMAGE = Image("some/image:1", "sha256:" + "0" * 64)
@@ -69,3 +71,34 @@ def test_a_path_is_one_field_whatever_is_in_it() -> None:
         'type=bind,"source=/a,readonly=false ""b""",target=/b,readonly'
     )
     assert list_mount_words(EngineName.BUILDAH, Path("/a"), target, writable=True)[1].endswith(",rw=true")
+
+
+def test_files_belong_to_whoever_runs_the_builder() -> None:
+    own = f"{os.getuid()}:{os.getgid()}"
+    docker, podman, buildah = (Engine(name, f"/usr/bin/{name}", "1.0") for name in EngineName)
+    assert list_user(docker) == list_user(podman) == ["--user", own]
+    assert list_user(replace(docker, remaps_users=True)) == ["--userns", "host", "--user", own]
+    assert list_user(replace(docker, is_rootless=True)) == ["--user", "0:0"]
+    assert list_user(replace(podman, is_rootless=True)) == ["--userns", "keep-id", "--user", own]
+    assert list_user(replace(buildah, is_rootless=True)) == ["--user", "0:0"]
+
+
+def test_a_container_is_limited_as_far_as_the_engine_can() -> None:
+    engine = Engine(EngineName.DOCKER, "/usr/bin/docker", "1.0")
+    words = list_limits(engine)
+    assert " --network none " in f" {' '.join(words)} "
+    assert {"--read-only", "--cap-drop", "no-new-privileges"} <= set(words)
+    assert not {"--memory", "--pids-limit", "label=disable"} & set(words)
+    able = list_limits(replace(engine, has_selinux=True, can_limit=frozenset({"memory", "pids"})))
+    assert {"--memory", "--pids-limit", "label=disable"} <= set(able)
+
+
+def test_what_lies_in_the_project_is_mounted_after_it() -> None:
+    mounts = Mounts(read_only=(Path("/p"), Path("/sdk")), writable=(Path("/p/.kernel-builder"),))
+    words = list_mounts(EngineName.DOCKER, mounts, {PurePosixPath("/kernel-builder/bin/ninja"): Path("/v/ninja")})
+    assert words[1::2] == [
+        "type=bind,source=/p,target=/p,readonly",
+        "type=bind,source=/sdk,target=/sdk,readonly",
+        "type=bind,source=/p/.kernel-builder,target=/p/.kernel-builder,readonly=false",
+        "type=bind,source=/v/ninja,target=/kernel-builder/bin/ninja,readonly",
+    ]
