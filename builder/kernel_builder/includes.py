@@ -40,7 +40,8 @@ def declare_torch(spec: BuildSpec) -> tuple[BuildSpec, dict[str, str]]:
 
 def _find_torch(root: Path, component: Component) -> str | None:
     directories = [root / directory for directory in component.include] + [root / "csrc", root]
-    waiting = [(root / source).resolve() for source in component.src]
+    sources = (_resolve(str(source), root, [], root) for source in component.src)
+    waiting = [source for source in sources if source is not None]
     seen = set(waiting)
     while waiting:
         path = waiting.pop()
@@ -64,9 +65,12 @@ def _list_includes(path: Path) -> Iterator[str]:
 
 
 def _resolve(name: str, beside: Path, directories: list[Path], root: Path) -> Path | None:
-    """The project's own file behind an include; None for any other."""
+    """The project's own file behind an include; None for any other, and for a name that cannot be one."""
     for directory in (beside, *directories):
-        path = (directory / name).resolve()
-        if path.is_relative_to(root) and path.is_file():
-            return path
+        try:
+            path = (directory / name).resolve()
+            if path.is_relative_to(root) and path.is_file():
+                return path
+        except (OSError, RuntimeError, ValueError):
+            continue
     return None

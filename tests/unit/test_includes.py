@@ -48,10 +48,22 @@ def test_an_include_of_torch_counts_as_a_dependency(
         {"src/part.cpp": "#include <vector>\n// #include <torch/library.h>\n"},
         {"src/part.cpp": '#include "a.h"', "src/a.h": '#include "a.h"\n#include "part.cpp"\n'},
         {"src/part.cpp": "#include <torch/own.h>", "csrc/torch/own.h": ""},
+        {"src/part.cpp": f'#include "{"x" * 5000}"\n#include <torch\0/x.h>\n#include "\0"\n'},
         {"src/part.cpp": '#include "/etc/hosts"\n#include "../../outside.h"\n#include "src"\n'},
         {},
     ],
 )
 def test_what_does_without_torch_stays_as_it_is(tmp_path: Path, files: dict[str, str]) -> None:
     spec = make(tmp_path, files)
+    assert declare_torch(spec) == (spec, {})
+
+
+def test_links_that_leave_or_loop_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "outside.cpp").write_text("#include <torch/library.h>\n", encoding="utf-8")
+    root = tmp_path / "project"
+    spec = make(root, {"src/other.cpp": ""})
+    (root / "src" / "part.cpp").symlink_to(tmp_path / "outside.cpp")
+    assert declare_torch(spec) == (spec, {})
+    (root / "src" / "part.cpp").unlink()
+    (root / "src" / "part.cpp").symlink_to("part.cpp")
     assert declare_torch(spec) == (spec, {})
