@@ -22,6 +22,10 @@ _LARGEST_WHEEL = 16 << 30
 _EMPTY_ARCHIVE = 22
 
 
+class DamagedWheelError(FetchError):
+    """Bytes that came are not what the wheel or its index say; none is kept, since fetched again they may be right."""
+
+
 class PartialWheel:
     """A wheel of which only parts are here. Give it a directory that nobody else uses; what was left there counts.
 
@@ -32,7 +36,6 @@ class PartialWheel:
     def __init__(self, link: Link, directory: Path, transport: Transport, *, tail: int) -> None:
         self._link = link
         self._tail = tail
-        self._directory = directory
         self._transport = transport
         self._file = directory / "wheel"
         self._size_file = directory / "size"
@@ -54,17 +57,20 @@ class PartialWheel:
 
     def discard(self) -> None:
         """Forget everything that came."""
-        for path in (self._journal.path, self._size_file, self._file):
-            path.unlink(missing_ok=True)
-        self._journal.spans = []
+        self._forget()
         self._size = self._load_size()
 
     def fetch_tail(self) -> None:
         """Bring the end of the file; from a server that only counts from the front its length first."""
-        if self._size is None and not self._transfer_tail():
+        if self._local is not None and self._size is None:
+            problem = f"`{self._local}` is not there"
+            raise FetchError(Problem(problem, hint="correct `find-links` or the index URL in pip's configuration"))
+        if self._size is None:
+            self._transfer_tail()
+        if self._size is None:
             self._fetch_span(0, 1)
-        if self._size is not None:
-            self.fetch([(max(0, self._size - self._tail), self._size)])
+        size = self._size or 0
+        self.fetch([(max(0, size - self._tail), size)])
 
     def fetch(self, spans: Iterable[Span]) -> None:
         """Bring these spans, with those that lie close in one request. Raises `FetchError`."""
@@ -125,14 +131,12 @@ class PartialWheel:
                     ) from error
                 time.sleep(_PAUSE * 2**failures)
 
-    def _transfer_tail(self) -> bool:
-        """Try to bring the tail in one request; whether its server counts from the end."""
+    def _transfer_tail(self) -> None:
+        """Try to bring the tail in one request; not every server counts from the end."""
         stream = self._transport.open_tail(self._link.url, self._tail)
-        if stream is None:
-            return False
-        with contextlib.suppress(InterruptedTransferError):  # what is missing is fetched again
-            self._write(stream)
-        return True
+        if stream is not None:
+            with contextlib.suppress(InterruptedTransferError):  # what is missing is fetched again
+                self._write(stream)
 
     def _transfer(self, start: int, stop: int) -> None:
         """One request, written to its place block by block."""
@@ -189,13 +193,16 @@ class PartialWheel:
                 return size
         except (OSError, ValueError):
             pass
-        for path in (self._journal.path, self._size_file, self._file):
-            path.unlink(missing_ok=True)
-        self._journal.spans = []
+        self._forget()
         return self._link.size
 
-    def _lies(self, reason: str) -> FetchError:
-        return FetchError(
+    def _forget(self) -> None:
+        for path in (self._journal.path, self._size_file, self._file, self._file.with_name("stream")):
+            path.unlink(missing_ok=True)
+        self._journal.spans = []
+
+    def _lies(self, reason: str) -> DamagedWheelError:
+        return DamagedWheelError(
             Problem(f"`{redact_url(self._link.url)}` cannot be used: {reason}", hint="try again, or use another index")
         )
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
-from kernel_builder.errors import FetchError, Problem
-from kernel_builder.sdk.ranges import PartialWheel
+from kernel_builder.errors import Problem
+from kernel_builder.sdk.ranges import DamagedWheelError, PartialWheel
 from kernel_builder.sdk.spans import Span
 
 _DIST_INFO_RECORD = re.compile(r"[^/]+\.dist-info/RECORD")
@@ -28,10 +28,6 @@ _MOST_MEMBERS = 200_000
 _KNOWN_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 _LOCAL_HEADER = 30  # bytes of a member's own header before its name
 _BLOCK = 1 << 18
-
-
-class DamagedWheelError(FetchError):
-    """Bytes that came are not what the wheel or its index say: fetched again, they may be."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from kernel_builder.progress import BytesReceived, Listener, step
 from kernel_builder.sdk.connections import redact_url
 from kernel_builder.sdk.index import Link, list_links
 from kernel_builder.sdk.pins import Pin, check_pin, load_pins, write_pin
-from kernel_builder.sdk.ranges import PartialWheel
-from kernel_builder.sdk.record import Archive, DamagedWheelError, is_safe
+from kernel_builder.sdk.ranges import DamagedWheelError, PartialWheel
+from kernel_builder.sdk.record import Archive, is_safe
 from kernel_builder.sdk.settings import IndexSettings
 from kernel_builder.sdk.store import Slice, Store, hash_text
 from kernel_builder.sdk.transport import Traffic, Transport
@@ -113,8 +113,12 @@ def _fetch(source: Source, link: Link, cut: Cut, directory: Path) -> Slice:
         with wheel.open_archive() as members:
             archive = Archive(wheel, members, link.filename)
             pin = Pin(link.sha256, archive.record.sha256)
-            check_pin(source.lock_file, load_pins(source.lock_file), link.filename, pin)
-            names = _choose_members(cut, archive, link)
+            try:
+                check_pin(source.lock_file, load_pins(source.lock_file), link.filename, pin)
+                names = _choose_members(cut, archive, link)
+            except FetchError:  # no more of it is wanted, and what came must not stand in for another one
+                wheel.discard()
+                raise
             archive.fetch(names)
             if wheel.is_whole:
                 _check_digest(wheel, link)
