@@ -14,7 +14,7 @@ from kernel_builder.artifact.pack import CHOOSE_OUTPUT, list_stale, open_staging
 from kernel_builder.artifact.provenance import probe_source
 from kernel_builder.artifact.record import PLATFORM_POLICY, describe_artifact
 from kernel_builder.audit import AuditReport, Policy, Severity, audit_artifact
-from kernel_builder.audit.importing import probe_interpreter
+from kernel_builder.audit.importing import find_interpreters
 from kernel_builder.audit.policy import DEFAULT_POLICY
 from kernel_builder.backend import Backend
 from kernel_builder.compile import CompiledTree, Workspace, compile_project, open_workspace
@@ -218,7 +218,7 @@ def build_project(
                 container=planned.container,
             )
         source = probe_source(planned.spec.root, planned.inputs.files)
-        pythons = [probe_interpreter(python) for python in list_pythons(planned.installed)]
+        pythons = tuple(find_interpreters(list_pythons(planned.installed)))
         with open_staging(output, listener) as staging:
             for variant in plan.variants:
                 name = f"{variant.kernel_name} {variant.variant}"

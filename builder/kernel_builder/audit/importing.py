@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,13 @@ def probe_interpreter(python: Path) -> Interpreter:
         pass
     hint = "give the `python` of an environment that has the torch"
     raise BadInputError(Problem(f"`{python}` is not a Python that runs", hint=hint))
+
+
+def find_interpreters(pythons: Iterable[Path]) -> Iterator[Interpreter]:
+    """Those of the Pythons that run."""
+    for python in pythons:
+        with suppress(BadInputError):
+            yield probe_interpreter(python)
 
 
 def tell_not_asked(subject: Subject) -> Finding:

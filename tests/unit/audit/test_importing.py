@@ -13,6 +13,7 @@ from kernel_builder.audit import audit_directory, importing
 from kernel_builder.audit.importing import (
     Interpreter,
     check_import,
+    find_interpreters,
     probe_interpreter,
     probe_torch,
     reason_against_import,
@@ -194,6 +195,7 @@ def test_another_python_is_asked_for_its_torch(other_python: Path, tmp_path: Pat
     for path in (tmp_path / "nowhere", tmp_path, tmp_path / "text"):
         with pytest.raises(BadInputError, match="is not a Python that runs"):
             probe_interpreter(path)
+    assert list(find_interpreters([tmp_path, other_python])) == [probe_interpreter(other_python)]
 
 
 def test_the_python_with_the_right_torch_imports(
