@@ -96,9 +96,11 @@ def test_every_command_has_a_module_a_first_sentence_and_the_talk_options() -> N
         assert command.name == name
         assert command.get_short_help_str(limit=60).endswith(".")
         assert not command.get_short_help_str(limit=60).endswith("...")
-        options = {option for parameter in command.params for option in parameter.opts}
-        assert {"--quiet", "--verbose", "--debug"} <= options
-        assert ("--json" in options) == (name != "completion")
+        # A command with commands of its own has the options there.
+        for each in command.commands.values() if isinstance(command, click.Group) else [command]:
+            options = {option for parameter in each.params for option in parameter.opts}
+            assert {"--quiet", "--verbose", "--debug"} <= options
+            assert ("--json" in options) == (name != "completion")
 
 
 def test_an_option_that_is_not_given_takes_nothing_back() -> None:
