@@ -9,7 +9,8 @@
 ARG BASE_IMAGE=quay.io/pypa/manylinux_2_28_x86_64@sha256:fdb9a9c223b215604dc7b6f7e8fff4b39bfea5fbaa7777a2e5544a60dfa437f8
 
 
-# A C++ compiler, and Python 3.11 or later with headers. The builder lends CMake, ninja and the build backend.
+# A C++ compiler, and Python 3.11 or later with headers. The builder lends CMake, ninja and the build backend. Where the
+# static C++ library is a package of its own, it is what makes kernels load on older systems.
 FROM ${BASE_IMAGE} AS cpu
 RUN set -eu; \
     has_python() { \
@@ -24,7 +25,10 @@ RUN set -eu; \
         DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends g++ python3-dev; \
         rm -rf /var/lib/apt/lists/*; \
     elif command -v dnf; then \
-        dnf install -y gcc-c++ libstdc++-static python3.11-devel || dnf install -y gcc-c++ python3-devel; \
+        dnf install -y gcc-c++ python3.11-devel || dnf install -y gcc-c++ python3-devel; \
+        for more in --enablerepo=crb --enablerepo=powertools --refresh; do \
+            dnf install -y "$more" libstdc++-static && break; \
+        done || true; \
         dnf clean all; \
     else \
         echo "this base has neither a compiler with Python 3.11 and its headers, nor apt-get or dnf to install them" >&2; \
