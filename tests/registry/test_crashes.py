@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from threading import Timer
 
@@ -131,6 +132,23 @@ def test_tampered_records_are_told(published: Published, folder: str) -> None:
     published.registry.start()
     with pytest.raises(HfHubHTTPError, match="damaged on the registry's disk"):
         published.registry.api().repo_info(published.kernel, repo_type="kernel", revision="v1")
+
+
+def test_a_tree_that_was_led_to_another_content_is_told(published: Published, tmp_path: Path) -> None:
+    """The names of git do not cover where a content lies; what it is, they do."""
+    published.release(77)
+    published.release(78)
+    published.registry.stop()
+    old, new = (sha256(text).hexdigest().encode() for text in (b"77", b"78"))
+    folder = published.registry.root / "repositories" / "kernels" / published.kernel / "trees"
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes().replace(new, old))
+    published.registry.start()
+    with pytest.raises(LocalEntryNotFoundError) as refused:
+        published.registry.api().hf_hub_download(
+            published.kernel, "build/0.py", repo_type="kernel", revision="v1", cache_dir=tmp_path
+        )
+    assert "is damaged on the registry's disk" in str(refused.value.__cause__)
 
 
 def test_it_ends_in_order(victim: RegistryProcess) -> None:

@@ -87,15 +87,17 @@ def test_a_copy_that_takes_branches_first_is_good(registry: RegistryProcess, tmp
 
     publisher = Thread(target=publish)
     publisher.start()
-    for number in range(3):
-        copy = tmp_path / f"copy-{number}"
-        for folder in (registry.root / "repositories").glob("*/*/*/refs"):
-            shutil.copytree(folder, copy / folder.relative_to(registry.root))
-        left_out = shutil.ignore_patterns("refs", "incoming")
-        shutil.copytree(registry.root, copy, ignore=left_out, dirs_exist_ok=True)
-        completed = run_builder(["serve", "--root", copy, "--check"])
-        assert completed.returncode == 0, completed.stderr
-    done.set()
-    publisher.join()
+    try:
+        for number in range(3):
+            copy = tmp_path / f"copy-{number}"
+            for folder in (registry.root / "repositories").glob("*/*/*/refs"):
+                shutil.copytree(folder, copy / folder.relative_to(registry.root))
+            left_out = shutil.ignore_patterns("refs", "incoming")
+            shutil.copytree(registry.root, copy, ignore=left_out, dirs_exist_ok=True)
+            completed = run_builder(["serve", "--root", copy, "--check"])
+            assert completed.returncode == 0, completed.stderr
+    finally:
+        done.set()
+        publisher.join()
     with RegistryProcess(tmp_path / "copy-2") as restored:
         assert restored.api().repo_info("copied/relu", repo_type="kernel").sha

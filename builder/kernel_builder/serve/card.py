@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from kernel_builder.serve.faults import RequestError
 from kernel_builder.serve.objects import Tree
 from kernel_builder.serve.storage import Storage
 
@@ -30,13 +31,14 @@ _MARKED = {"license": "license", "language": "language", "base_model": "base_mod
 
 
 def read_card(storage: Storage, tree: Tree) -> dict[str, Any]:
-    """The metadata of a revision's README; empty without one, or where it cannot be read."""
+    """The metadata of a revision's README; empty without one, or where that cannot be read."""
     entry = tree.entries.get(README)
     if entry is None or entry.size > MAX_README:
         return {}
     try:
-        return parse_card(storage.read(entry.sha256).decode(errors="replace"))
-    except ValueError:
+        content = storage.find(entry.sha256, entry.git_oid).read_bytes()
+        return parse_card(content.decode(errors="replace"))
+    except (ValueError, RequestError):
         return {}
 
 

@@ -91,7 +91,7 @@ class Catalog:
             receiver.write(GITATTRIBUTES.encode())
             blob = receiver.finish()
             self.storage.keep([receiver])
-        tree = Tree([Entry(".gitattributes", blob.sha256, self.storage.git_oid(blob), blob.size)])
+        tree = Tree([Entry(".gitattributes", blob.sha256, self.storage.git_oid(blob.sha256), blob.size)])
         made.write_ref(
             "heads", MAIN, made.write_commit(tree, parents=(), author=author, title="initial commit", message="")
         )

@@ -95,7 +95,7 @@ def _find_large(repository: Repository, additions: list[AddLarge]) -> dict[str, 
             git_oid, size = before.git_oid, before.size
         else:
             blob = _find_received(repository, addition)
-            git_oid, size = repository.storage.git_oid(blob), blob.size
+            git_oid, size = repository.storage.git_oid(blob.sha256), blob.size
         entries[addition.path] = Entry(addition.path, addition.sha256, git_oid, size)
     return entries
 

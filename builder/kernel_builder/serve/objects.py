@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from typing import Any, Self
 LARGE_SIZE = 10 << 20
 """From this size on, a file counts as large whatever its name."""
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _LARGE_SUFFIXES = frozenset(
     f".{suffix}"
     for suffix in (
@@ -110,7 +112,10 @@ class Tree:
     @classmethod
     def from_json(cls, content: bytes) -> Self:
         """Read what `as_json` wrote; raises `ValueError`, `TypeError` or `KeyError` for anything else."""
-        return cls(Entry(*row) for row in json.loads(content)["entries"])
+        entries = [Entry(*row) for row in json.loads(content)["entries"]]
+        if not all(_SHA256.fullmatch(entry.sha256) for entry in entries):
+            raise ValueError("a content goes by its SHA-256")
+        return cls(entries)
 
 
 def _open_folder(contents: dict[str, dict[str, tuple[bytes, str]]], folder: str) -> dict[str, tuple[bytes, str]]:

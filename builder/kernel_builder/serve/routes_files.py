@@ -90,7 +90,7 @@ def resolve(request: Request) -> Response:
     if too_long and storage.has(Blob(entry.sha256, entry.size)):
         content = storage.blob_path(entry.sha256)
     else:
-        content = storage.find(entry.sha256)
+        content = storage.find(entry.sha256, entry.git_oid)
     media_type = _TEXTS.get(PurePosixPath(path).suffix, "application/octet-stream")
     return FileResponse(content, headers=headers, media_type=media_type, stat_result=content.stat())
 

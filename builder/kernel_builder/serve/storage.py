@@ -43,7 +43,8 @@ class Storage:
     def __init__(self, root: Path) -> None:
         """Make the folder, or take over what the last process left. Raises `BadInputError`."""
         self.root = root
-        self._verified: dict[str, tuple[int, ...]] = {}
+        self._verified: dict[str, tuple[tuple[int, ...], str]] = {}
+        self._verifying = [Lock() for _ in range(_SYNC_THREADS)]
         self._lock = Lock()
         with explain_disk(f"the registry `{root}`", _HINT):
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -115,8 +116,7 @@ class Storage:
                 path.parent.mkdir(exist_ok=True)
                 folders.add(path.parent)
             receiver.path.replace(path)  # also over an older file, which may have been damaged
-            with path.open("rb") as file:
-                self._verified[receiver.blob.sha256] = _fingerprint(file.fileno())
+            self._verified[receiver.blob.sha256] = (_fingerprint(path.stat()), receiver.git_oid)
         for folder in (*sorted(folders), self.blobs):
             sync_folder(folder)
 
@@ -127,37 +127,39 @@ class Storage:
         except FileNotFoundError:
             return False
 
-    def find(self, sha256: str) -> Path:
+    def find(self, sha256: str, git_oid: str | None = None) -> Path:
         """Give the file of a content, after making sure that it is that content. Raises `RequestError`.
 
-        A file is hashed when this process first sees it, and again when the system says that it was touched.
+        git_oid: what the content is called as a git blob, where that is what vouches for it. A file is hashed when this
+        process first sees it, and again when the system says that it was touched.
         """
-        path = self.blob_path(sha256)
-        try:
-            with path.open("rb") as file:
-                before = _fingerprint(file.fileno())
-                if self._verified.get(sha256) != before:
-                    if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                        raise damaged(f"content {sha256}")
-                    self._verified[sha256] = before
-        except OSError as error:
-            raise damaged(f"content {sha256}") from error
-        return path
+        if git_oid not in {None, self.git_oid(sha256)}:
+            raise damaged(f"what is recorded of content {sha256}")
+        return self.blob_path(sha256)
 
     def is_whole(self, blob: Blob) -> bool:
         """Whether the content is here as it was received."""
         try:
-            return self.has(blob) and bool(self.find(blob.sha256))
+            return self.has(blob) and bool(self.git_oid(blob.sha256))
         except RequestError:
             return False
 
-    def read(self, sha256: str) -> bytes:
-        """The content, verified. For small ones."""
-        return self.find(sha256).read_bytes()
-
-    def git_oid(self, blob: Blob) -> str:
+    def git_oid(self, sha256: str) -> str:
         """The name of the content as a git blob. Raises `RequestError` when it is damaged."""
-        return _hash_as_git(self.find(blob.sha256), blob.size)
+        path = self.blob_path(sha256)
+        with self._verifying[int(sha256[:2], 16) % len(self._verifying)]:  # not several times at once
+            try:
+                found = _fingerprint(path.stat())
+                known, git_oid = self._verified.get(sha256, (None, ""))
+                if found == known:
+                    return git_oid
+                name, git_oid = _hash_file(path)
+            except OSError as error:
+                raise damaged(f"content {sha256}") from error
+            if name != sha256:
+                raise damaged(f"content {sha256}")
+            self._verified[sha256] = (found, git_oid)
+            return git_oid
 
     def _check_format(self) -> None:
         marker = self.root / "FORMAT"
@@ -211,7 +213,7 @@ class Receiver:
                 f"expected {expected.size} bytes with SHA-256 {expected.sha256}"
             )
         self._file.close()
-        self.git_oid = _hash_as_git(self.path, self._size)
+        _, self.git_oid = _hash_file(self.path)
         return self.blob
 
 
@@ -229,12 +231,15 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _hash_as_git(path: Path, size: int) -> str:
-    digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+def _hash_file(path: Path) -> tuple[str, str]:
+    """The SHA-256 of a file, and its name as a git blob, in one reading."""
     with path.open("rb") as file:
+        digest = hashlib.sha256()
+        as_git = hashlib.sha1(b"blob %d\0" % os.fstat(file.fileno()).st_size, usedforsecurity=False)
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
-    return digest.hexdigest()
+            as_git.update(chunk)
+    return digest.hexdigest(), as_git.hexdigest()
 
 
 def _hold(root: Path) -> int:
@@ -249,7 +254,6 @@ def _hold(root: Path) -> int:
     return descriptor
 
 
-def _fingerprint(descriptor: int) -> tuple[int, ...]:
+def _fingerprint(status: os.stat_result) -> tuple[int, ...]:
     """What changes when a file is written to or replaced."""
-    status = os.fstat(descriptor)
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

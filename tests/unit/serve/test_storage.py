@@ -11,6 +11,7 @@ from kernel_builder.errors import BadInputError
 from kernel_builder.serve.catalog import Catalog, MovedError
 from kernel_builder.serve.faults import RequestError
 from kernel_builder.serve.names import RepoId, RepoType
+from kernel_builder.serve.objects import git_oid
 from kernel_builder.serve.storage import Blob, Storage
 
 RELU = RepoId.parse(RepoType.KERNEL, "org", "relu")
@@ -35,7 +36,7 @@ def keep(storage: Storage, content: bytes) -> Blob:
 def test_contents_go_by_their_digest(storage: Storage) -> None:
     blob = keep(storage, b"content")
     assert blob == Blob(hashlib.sha256(b"content").hexdigest(), 7)
-    assert storage.read(blob.sha256) == b"content"
+    assert storage.find(blob.sha256, git_oid("blob", b"content")).read_bytes() == b"content"
     assert storage.has(blob)
     assert not storage.has(Blob(blob.sha256, 8))
     assert keep(storage, b"content") == blob
