@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,33 @@ from kernels import LocalLayerRepository, Mode
 from tests.clients.tiny_models import build_model, draw_tokens
 
 MAPPED = {"RMSNorm": "RMSNorm", "SiLU": "SiLU", "rotary_pos_emb": "RotaryPosEmb"}
+NOT_IN_GPT_OSS = {"rotary_pos_emb"}
 WHOLE = {"llama", "mistral", "qwen3"}
 """Families that register all three."""
 
 MODES = (Mode.INFERENCE | Mode.TORCH_COMPILE, Mode.TRAINING | Mode.TORCH_COMPILE)
 
 
-def _mapped(model: Any, repository: Path, mode: Mode) -> Any:
-    table = {
-        name: {"cpu": {mode: LocalLayerRepository(repository, layer_name=layer) for mode in MODES}}
-        for name, layer in MAPPED.items()
-    }
-    with kernels.use_kernel_mapping(table, inherit_mapping=False):
-        return kernels.kernelize(model, mode=mode, device="cpu")
+@pytest.fixture(name="map_layers")
+def _map_layers(flash_repository: Path) -> Iterator[Callable[[Any, Mode], Any]]:
+    """Map a model's layers to ours, and back in the end: the rotary function is one for all models of its kind."""
+    mapped = []
+
+    def map_layers(model: Any, mode: Mode) -> Any:
+        names = set(MAPPED) - (NOT_IN_GPT_OSS if model.config.model_type == "gpt_oss" else set())
+        table = {
+            name: {"cpu": {mode: LocalLayerRepository(flash_repository, layer_name=MAPPED[name]) for mode in MODES}}
+            for name in names
+        }
+        mapped.append(model)
+        with kernels.use_kernel_mapping(table, inherit_mapping=False):
+            return kernels.kernelize(model, mode=mode, device="cpu")
+
+    yield map_layers
+    with kernels.use_kernel_mapping({}, inherit_mapping=False):
+        for model in mapped:
+            kernels.kernelize(model, mode=Mode.INFERENCE, device="cpu")
+            assert not _ours(model)
 
 
 def _ours(model: Any) -> set[str]:
@@ -46,36 +61,46 @@ def _gradients(model: Any, tokens: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "qwen3", "gpt_oss", "deepseek_v3"])
-def test_logits_and_gradients_stay(family: str, flash_repository: Path) -> None:
+def test_logits_and_gradients_stay(family: str, map_layers: Callable[[Any, Mode], Any]) -> None:
     tokens = draw_tokens(2, 24)
     plain = build_model(family, "eager")
-    mapped = _mapped(build_model(family, "eager"), flash_repository, Mode.TRAINING)
-    assert _ours(mapped) >= {"RMSNorm"} | (
-        {"SiLU", "RotaryPosEmb"} if family in {"llama", "mistral", "qwen3"} else set()
-    )
     with torch.no_grad():
         expected = plain(tokens).logits
-        assert torch.allclose(mapped(tokens).logits, expected, atol=1e-4 * expected.abs().max().item())
     slopes = _gradients(plain, tokens)
+    mapped = map_layers(build_model(family, "eager"), Mode.TRAINING)
+    assert _ours(mapped) >= ({"RMSNorm", "SiLU", "RotaryPosEmb"} if family in WHOLE else {"RMSNorm"})
+    with torch.no_grad():
+        assert torch.allclose(mapped(tokens).logits, expected, atol=1e-4 * expected.abs().max().item())
     # A router's choice between two experts that are equally good may turn, but not in these models.
     assert torch.allclose(_gradients(mapped, tokens), slopes, atol=1e-3 * slopes.abs().max().item())
 
 
+def test_a_rotation_of_another_kind_is_refused(flash_repository: Path) -> None:
+    """GPT-OSS registers its own under the same name."""
+    model = build_model("gpt_oss", "eager")
+    layer = LocalLayerRepository(flash_repository, layer_name="RotaryPosEmb")
+    with kernels.use_kernel_mapping({"rotary_pos_emb": {"cpu": {Mode.INFERENCE: layer}}}, inherit_mapping=False):
+        kernels.kernelize(model, mode=Mode.INFERENCE, device="cpu")
+        with pytest.raises(ValueError, match="do not map this model's rotary"):
+            model(draw_tokens(1, 4))
+    with kernels.use_kernel_mapping({}, inherit_mapping=False):
+        kernels.kernelize(model, mode=Mode.INFERENCE, device="cpu")
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_no_farther_from_fp32(flash_repository: Path, dtype: torch.dtype) -> None:
+def test_half_precision_is_no_farther_from_fp32(dtype: torch.dtype, map_layers: Callable[[Any, Mode], Any]) -> None:
     tokens = draw_tokens(2, 24)
     with torch.no_grad():
         exact = build_model("qwen3", "eager")(tokens).logits
         plain = build_model("qwen3", "eager").to(dtype)(tokens).logits
-        model = build_model("qwen3", "eager").to(dtype)
-        mapped = _mapped(model, flash_repository, Mode.INFERENCE)(tokens).logits
+        mapped = map_layers(build_model("qwen3", "eager").to(dtype), Mode.INFERENCE)(tokens).logits
     assert mapped.dtype == dtype
     assert (mapped - exact).abs().max() <= 2 * (plain - exact).abs().max()
 
 
-def test_a_mapped_model_compiles_whole(flash_repository: Path) -> None:
+def test_a_mapped_model_compiles_whole(map_layers: Callable[[Any, Mode], Any]) -> None:
     tokens = draw_tokens(2, 24)
-    mapped = _mapped(build_model("llama", "sdpa"), flash_repository, Mode.INFERENCE | Mode.TORCH_COMPILE)
+    mapped = map_layers(build_model("llama", "sdpa"), Mode.INFERENCE | Mode.TORCH_COMPILE)
     with torch.no_grad():
         expected = mapped(tokens, use_cache=False).logits
         compiled: Any = torch.compile(mapped, fullgraph=True, backend="aot_eager")

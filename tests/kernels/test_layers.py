@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.kernels.artifact import ROOT, VARIABLE
-from tests.kernels.layer_cases import EPSILON, LAYER_CASES, LayerCase, check_layer, rms_norm
+from tests.kernels.layer_cases import EPSILON, LAYER_CASES, LayerCase, check_layer, rms_norm, turn
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 LEVELS = ("generic",) if platform.machine() == "aarch64" else ("generic", "avx2")  # below the best, which runs anyway
@@ -73,6 +73,16 @@ def test_mixed_dtypes_are_promoted_as_torch_promotes_them(flash: ModuleType) -> 
     assert torch.allclose(out, rms_norm(x.float(), weight, EPSILON), atol=1e-6)
 
 
+def test_queries_keep_their_dtype_under_angles_of_another(flash: ModuleType) -> None:
+    """As OLMo and ModernBERT have it; and so under autocast, where angles stay in fp32."""
+    q, k = torch.randn(2, 1, 2, 5, 16, dtype=torch.bfloat16).unbind()
+    cos, sin = torch.randn(2, 1, 5, 16).unbind()
+    turned = flash.layers.RotaryPosEmb()(q, k, cos, sin)
+    assert [x.dtype for x in turned] == [torch.bfloat16] * 2
+    expected = turn(q.transpose(1, 2).double(), cos.double(), sin.double()).transpose(1, 2)
+    assert torch.allclose(turned[0].double(), expected, rtol=2**-8, atol=1e-6)
+
+
 def test_threads_change_no_bit(flash: ModuleType) -> None:
     x, weight = torch.randn(3000, 64, requires_grad=True), torch.randn(64, requires_grad=True)
 
@@ -112,6 +122,8 @@ def test_refusals_name_what_is_wrong(flash: ModuleType) -> None:
         layers.activation.silu(x.double())
     with pytest.raises(ValueError, match="`unsqueeze_dim` must be 1 or 2, got 3"):
         layers.RotaryPosEmb()(x, x, angles, angles, unsqueeze_dim=3)
+    with pytest.raises(ValueError, match=r"`cos` must be as wide as a head, 8, got \(2, 4, 4\)"):
+        layers.RotaryPosEmb()(x, x, angles[..., :4], angles[..., :4], unsqueeze_dim=2)  # as GPT-OSS has it
     with pytest.raises(ValueError, match="`cos` and `sin` "):
         layers.rotary.rotate_by_angles(x, angles[0], angles[0])
     with pytest.raises(RuntimeError, match="`cos` must have 1, or the batch size of `x`, 2 "):

@@ -8,7 +8,7 @@ from torch import nn
 from ..rotary import apply_rotary_emb
 from .dispatch import call_op, common_dtype
 
-__all__ = ["RotaryPosEmb", "apply_rotary_emb", "rotate_by_angles"]
+__all__ = ["RotaryPosEmb", "apply_rotary_emb", "rotate_by_angles", "rotate_heads"]
 
 
 def rotate_by_angles(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -29,11 +29,20 @@ def rotate_by_angles(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> t
     return call_op("layer_rotary", (x, cos, sin), False)  # noqa: FBT003  (transposed)
 
 
-class RotaryPosEmb(nn.Module):
-    """Stands in for `apply_rotary_pos_emb` where halves of a head turn together, as in Llama.
+def rotate_heads(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Turn whole heads (batch, tokens, heads, dim) by angles (batch or 1, tokens, dim); the result has x's dtype.
 
-    Models that turn neighbouring dimensions (Cohere, GLM, ...) register a function of the same name: do not map theirs.
+    Angles of any other width belong to another way of turning, which some models register under the same name.
     """
+    if cos.shape[-1:] != x.shape[-1:]:
+        raise ValueError(
+            f"`cos` must be as wide as a head, {x.shape[-1]}, got {tuple(cos.shape)}: do not map this model's rotary"
+        )
+    return rotate_by_angles(x, cos, sin).to(x.dtype)
+
+
+class RotaryPosEmb(nn.Module):
+    """Stands in for `apply_rotary_pos_emb` where it is `x * cos + rotate_half(x) * sin`, as in Llama and its like."""
 
     can_torch_compile = True
     has_backward = True
@@ -41,13 +50,13 @@ class RotaryPosEmb(nn.Module):
     def forward(
         self, q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, unsqueeze_dim: int = 1
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return q and k turned by the angles of their tokens.
+        """Return q and k turned by the angles of their tokens, each in its own dtype.
 
         q, k: (batch, heads, tokens, dim) with unsqueeze_dim 1, (batch, tokens, heads, dim) with 2. cos, sin: (batch or
-        1, tokens, rotary_dim).
+        1, tokens, dim).
         """
         if unsqueeze_dim == 1:
-            return tuple(rotate_by_angles(x.transpose(1, 2), cos, sin).transpose(1, 2) for x in (q, k))
+            return tuple(rotate_heads(x.transpose(1, 2), cos, sin).transpose(1, 2) for x in (q, k))
         if unsqueeze_dim == 2:
-            return rotate_by_angles(q, cos, sin), rotate_by_angles(k, cos, sin)
+            return rotate_heads(q, cos, sin), rotate_heads(k, cos, sin)
         raise ValueError(f"`unsqueeze_dim` must be 1 or 2, got {unsqueeze_dim}")
