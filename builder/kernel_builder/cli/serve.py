@@ -105,9 +105,9 @@ def serve(
     sweep: bool,
     **options: Any,
 ) -> None:
-    """Serve a registry: publish to it and load from it as from the Hub.
+    """Serve a registry that clients use in place of the Hub.
 
-    Clients that have `HF_ENDPOINT` set to its URL use it in place of the Hub. It runs until it is interrupted.
+    Those that have `HF_ENDPOINT` set to its URL publish to it and load from it. It runs until it is interrupted.
     """
     if check or sweep:
         _look_after(console, root, sweep=sweep)
