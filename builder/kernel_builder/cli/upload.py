@@ -93,6 +93,8 @@ def upload(  # noqa: PLR0917 - click passes by name
     rules = load_policy(policy)
     with show_progress(console) as listener:
         hub = Hub(listener=listener)
+        for repo, _ in places:
+            hub.look(Repo(repo, RepoType(repo_type)))  # a token that is no good is told now, not after the audits
         plans = []
         for repo, artifacts in places:
             release = prepare_release(
