@@ -60,8 +60,8 @@ def attend(
     softcap = 0.0 if softcap is None else softcap
     tensors = (cu_seqlens_q, cu_seqlens_k, seqused_q, seqused_k, leftpad_k, block_table, cache_batch_idx)
     tensors += (alibi_slopes, sinks, attn_mask, rng_state)
-    plain = tensors.count(None) == len(tensors) and not (softcap or dropout_p or return_probs)
-    if plain and _is_inference(q, k, v):
+    has_options = tensors.count(None) < len(tensors) or softcap or dropout_p or return_probs
+    if not has_options and _is_inference(q, k, v):
         try:
             return _infer(q, k, v, softmax_scale, causal, window_size, empty_lse)
         except Exception:
@@ -129,9 +129,8 @@ def attend(
 
 def _is_inference(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> bool:
     """Say whether these are tensors with data, on the CPU, of which nobody asks a gradient."""
-    if not type(q) is type(k) is type(v) is torch.Tensor:
-        return False
-    return q.is_cpu and k.is_cpu and v.is_cpu and not _may_be_differentiated(q, k, v, None)
+    plain = type(q) is type(k) is type(v) is torch.Tensor and q.is_cpu and k.is_cpu and v.is_cpu
+    return plain and not _may_be_differentiated(q, k, v, None)
 
 
 def _infer(
@@ -143,10 +142,7 @@ def _infer(
     window_size: Sequence[int | None] | torch.Tensor | None,
     empty_lse: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
-    """Attend within a dense batch without further options, as in most of a generation, and with little Python.
-
-    The op makes all the checks that such a call needs, except that it takes any number for a scale.
-    """
+    """Attend within a dense batch, with little Python: of the checks, the op lacks only that of the scale."""
     softmax_scale = float(q.size(-1) ** -0.5 if softmax_scale is None else softmax_scale)
     check_number("softmax_scale", softmax_scale)
     window_left, window_right = as_window(window_size)
@@ -172,10 +168,8 @@ def _infer(
 
 def _may_be_differentiated(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, sinks: torch.Tensor | None) -> bool:
     """Say whether a result may need a gradient; while a graph is captured, that is for the graph to know."""
-    if torch.compiler.is_compiling():
-        return True
-    if not torch.is_grad_enabled():
-        return False
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return torch.compiler.is_compiling()
     return q.requires_grad or k.requires_grad or v.requires_grad or (sinks is not None and sinks.requires_grad)
 
 
