@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import re
 import struct
 import tomllib
 import zlib
@@ -25,6 +26,7 @@ _MOST_ENTRIES: Final = 1000
 _LONGEST_NAME: Final = 256
 _LARGEST_BUNDLE: Final = 1 << 31
 _NAME_PARTS: Final = 5  # kind, machine, vendor, system, environment; what is left names the device
+_TARGET: Final = re.compile(r"[a-z0-9-]+(:[a-z]+[+-])*")
 _ELF_HEAD: Final = struct.Struct("<16sHHIQQQI")
 _EM_AMDGPU: Final = 224
 _PORTABLE: Final = "amdgcnspirv"
@@ -82,6 +84,8 @@ def _read_bundle(data: bytes | mmap.mmap, start: int) -> Iterator[DeviceImage]:
         position += length
         if name.startswith("hip"):
             target = (name.split("-", _NAME_PARTS)[_NAME_PARTS:] or [""])[0]
+            if _TARGET.fullmatch(target) is None:
+                raise _DamagedError(f"it names the device {target!r}")
             _check_code_object(data, start + offset, size, target)
             yield DeviceImage(Backend.ROCM, target, portable=target == _PORTABLE)
 
