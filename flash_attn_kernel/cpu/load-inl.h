@@ -105,16 +105,23 @@ FA_INLINE void load_transposed(const PackedRows<Type>& rows, int first, int coun
     packed_rows(rows, first + v * kVectorLanes, count - v * kVectorLanes, pointers);
     for (int word = 0; word < words; word += kVectorLanes) {
       Vec square[kVectorLanes];
-      FA_UNROLL
+      float* column = out + static_cast<int64_t>(word) * kVectors * kVectorLanes + v * kVectorLanes;
+      if ((word + kVectorLanes) * Words::kPerWord <= dim) {
+        FA_UNROLL
+        for (int i = 0; i < kVectorLanes; ++i) {
+          square[i] = load_whole_words(Type(), Words(), pointers[i], word);
+        }
+        transpose(square);
+        FA_UNROLL
+        for (int i = 0; i < kVectorLanes; ++i) store(column + i * kVectors * kVectorLanes, square[i]);
+        continue;
+      }
       for (int i = 0; i < kVectorLanes; ++i) {
         square[i] = load_words(Type(), Words(), pointers[i], dim, word);
       }
       transpose(square);
-      float* column = out + static_cast<int64_t>(word) * kVectors * kVectorLanes + v * kVectorLanes;
-      const int filled = words - word < kVectorLanes ? words - word : kVectorLanes;
-      FA_UNROLL
-      for (int i = 0; i < kVectorLanes; ++i) {
-        if (i < filled) store(column + i * kVectors * kVectorLanes, square[i]);
+      for (int i = 0; i < kVectorLanes && word + i < words; ++i) {
+        store(column + i * kVectors * kVectorLanes, square[i]);
       }
     }
   }
@@ -132,6 +139,13 @@ FA_INLINE void store_transposed(const PackedRows<Type>& rows, int first, int cou
     FA_UNROLL
     for (int i = 0; i < kVectorLanes; ++i) square[i] = load(columns + (d + i) * stride) * weight;
     transpose(square);
+    if (count >= kVectorLanes && dim - d >= kVectorLanes) {
+      FA_UNROLL
+      for (int i = 0; i < kVectorLanes; ++i) {
+        store_elements(Type(), const_cast<typename Type::Stored*>(pointers[i]) + d, square[i]);
+      }
+      continue;
+    }
     for (int i = 0; i < kVectorLanes && i < count; ++i) {
       store_first(Type(), const_cast<typename Type::Stored*>(pointers[i]) + d, square[i], dim - d);
     }
