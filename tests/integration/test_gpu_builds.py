@@ -46,7 +46,7 @@ def list_exports(artifact: Path) -> list[str]:
 
 def test_cuda_is_compiled_for_the_declared_archs(build_gpu: Callable[[str], tuple[Path, dict[str, Any]]]) -> None:
     if probe_cuda() is None:
-        pytest.skip("there is no nvcc on this machine; a build would fetch one of 320 MB")
+        pytest.skip("there is no nvcc on this machine; a build would fetch one")
     path, artifact = build_gpu("cuda")
     metadata = json.loads((path / "metadata.json").read_text())
     assert list_archs(path) == {"8.0", "9.0a"} == set(metadata["backend"]["archs"])
