@@ -53,7 +53,7 @@ def test_damage_in_the_list_of_files_is_forgotten(
 def test_a_size_that_changed_is_forgotten(place: Place, wheel: Path, index: LoopbackIndex) -> None:
     index.manners.no_hash = True  # so that both wheels are taken for one
     good = wheel.read_bytes()
-    index.manners.truncations, index.manners.truncate_at = 1000, 50_000
+    index.manners.truncations, index.manners.truncate_at = 1000, 400_000
     wheel.write_bytes(good[: len(good) // 2])
     with pytest.raises(FetchError):
         place.obtain(index.url)

@@ -8,11 +8,13 @@ import random
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from kernel_builder.sdk.stubs import render_elf_stub
 
 LARGE = 3 << 20  # of the library that nobody should fetch
+_INCOMPRESSIBLE = 100_000  # members as large are noise, which would only cost time
 _TIME = (2026, 1, 1, 0, 0, 0)
 VERSION_HEADER = "torch/include/torch/headeronly/version.h"
 
@@ -73,7 +75,8 @@ def write_wheel(path: Path, members: Mapping[str, bytes], record: str, lies: Map
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in {**members, record: "\n".join([*rows, f"{record},,", ""]).encode()}.items():
             entry = zipfile.ZipInfo(name, _TIME)
-            entry.compress_type = zipfile.ZIP_BZIP2 if lies.get(name) == "bzip2" else zipfile.ZIP_DEFLATED
+            packed = zipfile.ZIP_DEFLATED if len(data) < _INCOMPRESSIBLE else zipfile.ZIP_STORED
+            entry.compress_type = zipfile.ZIP_BZIP2 if lies.get(name) == "bzip2" else packed
             entry.external_attr = (0o120777 if lies.get(name) == "symlink" else 0o100644) << 16
             archive.writestr(entry, data)
     return path
@@ -108,6 +111,7 @@ def library_bytes(name: str) -> bytes:
     return render_elf_stub(name, "x86_64")
 
 
+@cache
 def noise(size: int, seed: str) -> bytes:
     """Bytes that do not compress, the same ones every time."""
     return random.Random(seed).randbytes(size)  # noqa: S311 - test data

@@ -129,7 +129,8 @@ class PartialWheel:
                             hint="what came is kept: run the command again to go on from there",
                         )
                     ) from error
-                time.sleep(_PAUSE * 2**failures)
+                if failures:
+                    time.sleep(_PAUSE * 2**failures)
 
     def _transfer_tail(self) -> None:
         """Try to bring the tail in one request; not every server counts from the end."""
