@@ -54,7 +54,7 @@ class Connections:
                 )
             )
         proxy = self._settings.proxy
-        if proxy is None and not urllib.request.proxy_bypass(name):
+        if proxy is None and name not in _LOOPBACK and not urllib.request.proxy_bypass(name):
             proxies = urllib.request.getproxies()
             proxy = proxies.get(scheme) or proxies.get("all")
         if (proxy, trusted) not in self._pools:

@@ -131,6 +131,7 @@ def test_a_proxy_is_taken_from_the_configuration_or_the_environment(monkeypatch:
     monkeypatch.setenv("no_proxy", "near")
     connections = Connections(IndexSettings())
     assert connections.open("https", "near").proxy is None
+    assert connections.open("https", "127.0.0.1:8000").proxy is None
     found = connections.open("https", "box").proxy
     assert found is not None
     assert found.host == "other"
