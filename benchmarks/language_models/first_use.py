@@ -18,23 +18,27 @@ _USE = f"""{_IMPORT}
 from pathlib import Path
 import sys
 kernel = get_local_kernel(Path(sys.argv[1]))
-q, k, v = torch.ones(3, 1, 16, 2, 64)
+q, k, v = torch.ones(3, 1, 16, 2, 64, dtype=torch.bfloat16, device=sys.argv[2])
 kernel.flash_attn_func(q, k, v)
 """
+
+VARIANTS = {"cpu": "torch-stable-abi*-cpu-*", "cuda": "torch-stable-abi*-cu[0-9]*"}
+"""The variants that a device takes: what the source is built for."""
 
 
 def measure_first_use(options: argparse.Namespace) -> dict[str, Any]:
     """Build into a temporary directory, load both; print the table; return the figures."""
     built = PROJECT / "build"
-    if not list(built.glob("*/metadata.json")):
+    variant = VARIANTS[options.device]
+    if not list(built.glob(f"{variant}/metadata.json")):
         raise SystemExit("there is no artifact to load: `kernel-builder build` makes it")
     with tempfile.TemporaryDirectory(prefix="first-use-") as directory:
         output = Path(directory) / "build"
         command = [sys.executable, "-m", "kernel_builder", "build", PROJECT, "--quiet", "--output", output]
-        command += ["--work-dir", Path(directory) / "work", "--kernel", "flash-attn-kernel"]
+        command += ["--work-dir", Path(directory) / "work", "--kernel", "flash-attn-kernel", "--variant", variant]
         build = _run([str(word) for word in command])
-        same = _digest(output) == _digest(built)
-        own, prebuilt = _time_uses([output, built], options.turns)
+        same = _digest(output, variant) == _digest(built, variant)
+        own, prebuilt = _time_uses([output, built], options.turns, options.device)
     print("=== Time to First Use ===")
     print("A process that loads the kernel and calls it once; importing torch and kernels is not counted.\n")
     print("| way | build s | load and first call s | time to first use s |")
@@ -48,13 +52,13 @@ def measure_first_use(options: argparse.Namespace) -> dict[str, Any]:
     return {"build-s": build, "own-s": own, "prebuilt-s": prebuilt, "same-binary": same}
 
 
-def _time_uses(places: list[Path], turns: int) -> list[float]:
+def _time_uses(places: list[Path], turns: int, device: str) -> list[float]:
     """Return the seconds that a first use takes beyond importing torch and kernels, in turns, as medians."""
     seconds: list[list[float]] = [[] for _ in places]
     for _ in range(turns):
         baseline = _run([sys.executable, "-c", _IMPORT])
         for place, taken in zip(places, seconds, strict=True):
-            taken.append(max(_run([sys.executable, "-c", _USE, str(place)]) - baseline, 0.0))
+            taken.append(max(_run([sys.executable, "-c", _USE, str(place), device]) - baseline, 0.0))
     return [statistics.median(taken) for taken in seconds]
 
 
@@ -66,6 +70,6 @@ def _run(command: list[str]) -> float:
     return time.perf_counter() - started
 
 
-def _digest(place: Path) -> list[str]:
+def _digest(place: Path, variant: str) -> list[str]:
     """Return the digests of the binaries in the directories of variants, without those of faces."""
-    return sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in place.glob("*/*.so"))
+    return sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in place.glob(f"{variant}/*.so"))
