@@ -80,7 +80,10 @@ def test_people_read_sentences(run: Run) -> None:
 
 def test_a_lock_file_is_written_where_it_is_wanted(run: Run, tmp_path: Path) -> None:
     assert run(*FETCH, "--lock", tmp_path / "project/sdk.lock").returncode == 0
-    assert "torch-2.11.0" in (tmp_path / "project/sdk.lock").read_text(encoding="utf-8")
+    text = (tmp_path / "project/sdk.lock").read_text(encoding="utf-8")
+    assert "torch-2.11.0" in text
+    assert run(*FETCH, KERNEL_BUILDER_LOCK="other.lock").returncode == 0
+    assert (tmp_path / "other.lock").read_text(encoding="utf-8") == text
 
 
 @pytest.mark.parametrize(

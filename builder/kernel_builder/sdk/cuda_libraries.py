@@ -60,6 +60,7 @@ def obtain_cuda_libraries(
     """
     host = host or probe_host()
     settings = settings or load_settings()
+    lock_file = lock_file or settings.lock_file
     store = open_store(settings, listener)
     names = tuple(dict.fromkeys(libraries))
     cached = {name: store.take(find_cuda_library(store, toolkit, name, host)) for name in names}

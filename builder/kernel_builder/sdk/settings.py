@@ -17,6 +17,7 @@ from kernel_builder.sdk.uv_options import load_toml, read_uv_options
 CONFIG_VARIABLE = "KERNEL_BUILDER_CONFIG"
 INDEX_VARIABLE = "KERNEL_BUILDER_INDEX"
 OFFLINE_VARIABLE = "KERNEL_BUILDER_OFFLINE"
+LOCK_VARIABLE = "KERNEL_BUILDER_LOCK"
 _APPLICATION = "kernel-builder"
 _LONGEST_SILENCE = 3600.0
 _MOST_RETRIES = 20.0
@@ -38,7 +39,7 @@ class IndexSettings:
     before them. find_links: directories, `file:` URLs and pages with links. certificate: a file or directory of trusted
     authorities, None for the system's. client_certificate: certificate and key of this user. proxy: for every scheme,
     None for what the environment says. logins: index URL, user, password, beside those inside URLs and `.netrc`.
-    timeout: seconds of silence.
+    timeout: seconds of silence. lock_file: where wheels are pinned, None for in the cache only.
     """
 
     indexes: tuple[str, ...] = ()
@@ -54,6 +55,7 @@ class IndexSettings:
     retries: int = 5
     offline: bool = False
     cache_dir: Path | None = None
+    lock_file: Path | None = None
 
     def list_variant_indexes(self, variant: str) -> tuple[str, ...]:
         """The indexes that are for variants of this name."""
@@ -90,6 +92,7 @@ def load_settings(environ: Mapping[str, str] | None = None, *, directory: Path |
         retries=int(_parse_number(pip.get("retries") or environ.get("UV_HTTP_RETRIES"), 5.0, _MOST_RETRIES)),
         offline=any(_is_true(environ.get(name, "")) for name in (OFFLINE_VARIABLE, "UV_OFFLINE")),
         cache_dir=cache_dir,
+        lock_file=Path(lock).expanduser().absolute() if (lock := environ.get(LOCK_VARIABLE)) else None,
     )
 
 

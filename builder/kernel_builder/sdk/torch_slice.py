@@ -56,7 +56,7 @@ def obtain_torch_sdk(
     really built for is in its `accelerators` (torch's headers do not depend on the toolkit's version; a build for the
     CPU serves CUDA on Linux as well, and then `accelerators` says what was asked for). cxx11: the string ABI that must
     be found, None for any. offline: only what is installed or cached. lock_file: where wheels are pinned, by default
-    in the cache. settings: by default `load_settings()`.
+    as the settings say. settings: by default `load_settings()`.
     The result's libraries may be stubs: they can be linked to, not run.
 
     Raises `ToolchainMissingError` when there is no such torch, or none without a network; `FetchError` when an index
@@ -90,6 +90,7 @@ def obtain_torch_slice(
 ) -> Slice:
     """Give the slice of a wheel that serves a need. Raises as `obtain_torch_sdk` does."""
     offline = offline or settings.offline
+    lock_file = lock_file or settings.lock_file
     pinned = frozenset(load_pins(lock_file)) if lock_file is not None else frozenset[str]()
     exact = bool(settings.list_variant_indexes(str(need))) and not offline
     found = store.take(find_torch_slice(store, need, exact=exact, pinned=pinned))

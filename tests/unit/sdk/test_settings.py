@@ -166,6 +166,11 @@ def test_what_cannot_be_read_is_named(load: Load, name: str, text: str) -> None:
     assert problem.hint
 
 
+def test_a_lock_file_may_be_named_for_every_build(load: Load) -> None:
+    assert load({"KERNEL_BUILDER_LOCK": "/project/sdk.lock"}).lock_file == Path("/project/sdk.lock")
+    assert load().lock_file is None
+
+
 def test_a_settings_file_that_is_named_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="there is no settings file"):
         load_settings({"KERNEL_BUILDER_CONFIG": str(tmp_path / "gone.toml")}, directory=tmp_path)
