@@ -11,7 +11,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "builder" / "kernel_builder"
-FOLDERS = (".ci", ".github", "benchmarks", "builder", "docs", "examples", "flash_attn_kernel", "scripts", "templates", "tests")
+FOLDERS = (
+    ".ci",
+    ".github",
+    "benchmarks",
+    "builder",
+    "docs",
+    "examples",
+    "flash_attn_kernel",
+    "scripts",
+    "templates",
+    "tests",
+)
 MADE = {"__pycache__", "build", ".kernel-builder"}  # folders of results, ignored by git
 
 MAX_LINES = {
