@@ -218,7 +218,9 @@ def _check_devices(host: HostPlatform, backend: Backend) -> Iterator[DoctorCheck
         if isinstance(item, ToolchainLack):
             yield DoctorCheck(group, name, found=False, required=False, detail=item.reason, remedy=remedy)
             continue
-        archs = f"; compiles for {' '.join(item.archs)}" if item.archs else ""
+        proven = " ".join(arch for arch in item.archs if arch not in item.check_only)
+        archs = f"; compiles for {proven}" if proven else ""
+        archs += f"; for checking only: {' '.join(item.check_only)}" if item.check_only else ""
         detail = f"{item.description}{archs}{'; a build fetches it' if item.fetched else ''}"
         yield DoctorCheck(
             group, name, found=True, required=False, version=str(item.key.toolkit), detail=detail, remedy=item.remedy

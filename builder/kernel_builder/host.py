@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 
+_SYSTEMS = ("linux", "darwin", "windows")
 _MACHINES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 
 
@@ -20,9 +21,9 @@ class HostPlatform:
 
     @classmethod
     def parse(cls, text: str) -> HostPlatform:
-        """Read `x86_64-linux`. Raises `ValueError` when it is not two words."""
+        """Read `x86_64-linux`. Raises `ValueError` when it is not a machine and a system that torch runs on."""
         machine, separator, os = text.partition("-")
-        if not (separator and machine and os) or "-" in os:
+        if not (separator and machine) or os not in _SYSTEMS:
             raise ValueError(f"`{text}` is not a host platform such as `x86_64-linux`")
         return cls(_MACHINES.get(machine.lower(), machine), os)
 

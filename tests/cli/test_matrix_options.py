@@ -76,3 +76,9 @@ def test_the_table_tells_what_is_compiled_once() -> None:
     assert "9 files for 4 artifacts, 1 of them once for several" in completed.stdout
     assert "shift_cpu" in completed.stdout
     assert "for this one" in completed.stdout
+
+
+def test_what_nothing_here_compiles_for_is_told_as_missing() -> None:
+    completed = run_builder(["plan", CLASSIC, "--host", "x86_64-windows"])
+    assert completed.returncode == 0
+    assert "missing: build on x86_64-windows" in completed.stdout

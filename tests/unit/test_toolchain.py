@@ -10,8 +10,10 @@ from kernel_builder.backend import FACTS, Backend
 from kernel_builder.doctor import probe_checks
 from kernel_builder.environment import probe_surroundings
 from kernel_builder.errors import ToolchainMissingError
+from kernel_builder.plan import ToolchainKey, ToolchainOffer
 from kernel_builder.toolchains.offers import probe_toolkit
 from kernel_builder.toolchains.system import probe_cxx, probe_pip_tool
+from kernel_builder.version import MinorVersion
 
 NVCC = "nvcc: NVIDIA (R) Cuda compiler driver\nCuda compilation tools, release 12.8, V12.8.93"
 HIPCC = "HIP version: 6.4.43482-0f2d60242\nAMD clang version 19.0.0git"
@@ -181,3 +183,11 @@ def test_the_doctor_says_what_would_help(bare: Path, tmp_path: Path, monkeypatch
 def test_every_compiled_backend_has_a_remedy() -> None:
     compiled = {backend for backend, facts in FACTS.items() if facts.is_compiled}
     assert compiled - {Backend.CPU} == set(doctor._DEVICE_REMEDIES)
+
+
+def test_the_doctor_says_which_archs_nobody_vouches_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = ToolchainKey(Backend.ROCM, MinorVersion(5, 2))
+    offer = ToolchainOffer(key, "clang 19.1.7", archs=("gfx90a", "gfx942"), check_only=("gfx942",))
+    monkeypatch.setattr(doctor, "list_offers", lambda _host, _backends: (offer,))
+    details = [check.detail for check in probe_checks() if check.name == "ROCm 5.2"]
+    assert details == ["clang 19.1.7; compiles for gfx90a; for checking only: gfx942"]

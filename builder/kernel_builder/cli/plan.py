@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ def write_plan(console: Console, build_plan: BuildPlan) -> None:
         console.write_table(headings, rows)
     else:
         console.write("nothing can be built here")
-    _write_toolchains(console, described["toolchains"])
+    _write_toolchains(console, described["toolchains"], _list_unproven(build_plan))
     if build_plan.excluded:
         console.write("")
         console.write_table(("left out", "because"), [(item.subject, item.reason) for item in build_plan.excluded])
@@ -100,7 +100,24 @@ def _tell_units(units: Sequence[dict[str, Any]]) -> str:
     return f"{len(units)}, {shared} shared" if shared else str(len(units))
 
 
-def _write_toolchains(console: Console, toolchains: Sequence[dict[str, Any]]) -> None:
+def _list_unproven(build_plan: BuildPlan) -> dict[str, list[str]]:
+    """Toolchain -> the archs of its variants that its libraries are too old for."""
+    return {
+        str(offer.key): sorted(
+            {
+                arch
+                for variant in build_plan.list_variants(offer.key)
+                for arch in variant.archs
+                if arch.partition(":")[0] in offer.check_only
+            }
+        )
+        for offer in build_plan.environment.offers
+    }
+
+
+def _write_toolchains(
+    console: Console, toolchains: Sequence[dict[str, Any]], unproven: Mapping[str, Sequence[str]]
+) -> None:
     """What each toolchain has to do, and what it takes."""
     rows = [
         (
@@ -109,7 +126,7 @@ def _write_toolchains(console: Console, toolchains: Sequence[dict[str, Any]]) ->
             _tell_work(toolchain),
             f"{toolchain['megabytes'] / 1000:.1f} GB",
             format_seconds(toolchain["seconds"]),
-            _tell_supply(toolchain),
+            _tell_supply(toolchain, unproven.get(toolchain["name"], ())),
         )
         for toolchain in toolchains
         if toolchain["units"]
@@ -127,7 +144,9 @@ def _tell_work(toolchain: dict[str, Any]) -> str:
     return f"{toolchain['units']} files for {artifacts}{once}"
 
 
-def _tell_supply(toolchain: dict[str, Any]) -> str:
+def _tell_supply(toolchain: dict[str, Any], unproven: Sequence[str]) -> str:
     if toolchain["remedy"] is not None:
-        return f"missing; `{toolchain['remedy']}` brings it"
-    return "fetched by the build" if toolchain["fetched"] else ""
+        return f"missing: {toolchain['remedy']}"
+    notes = ["fetched by the build"] if toolchain["fetched"] else []
+    notes += [f"for checking only: {' '.join(unproven)}"] if unproven else []
+    return "; ".join(notes)

@@ -41,7 +41,7 @@ def parse_devices(archs: Iterable[str], toolkits: Iterable[str], host: str | Non
         try:
             chosen.append(parse_rocm_arch(arch) if arch.startswith("gfx") else parse_cuda_capability(arch))
         except BadValueError as error:
-            problems.append(Problem(f"`--arch {arch}` {error}", hint=error.hint))
+            problems.append(Problem(f"`--arch` {error}", hint=error.hint))
     for word in toolkits:
         name, _, version = word.partition("=")
         try:

@@ -59,7 +59,8 @@ class ToolchainOffer:
 
     description: what it is, such as `gcc 12.2.0` or `nvcc 13.0.88`; empty where it is only assumed. fetched: whether
     a build downloads it first. remedy: the command without which a build cannot begin, None when it can. archs: the
-    device archs that its compilers know, empty when they know all that the toolkit stands for.
+    device archs that its compilers know, empty when they know all that the toolkit stands for. check_only: those of
+    them for which its libraries are too old, so that code compiles and nobody vouches for it.
     """
 
     key: ToolchainKey
@@ -67,6 +68,7 @@ class ToolchainOffer:
     fetched: bool = False
     remedy: str | None = None
     archs: tuple[str, ...] = ()
+    check_only: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

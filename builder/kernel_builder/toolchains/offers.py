@@ -79,7 +79,7 @@ def offer_chosen(key: ToolchainKey, host: HostPlatform) -> ToolchainOffer:
         return ToolchainOffer(key, installed.description, archs=installed.archs)
     parts = rocm.probe_parts() if key.backend is Backend.ROCM else None
     if parts is not None and parts.key == key:
-        return ToolchainOffer(key, parts.description, archs=parts.archs)
+        return ToolchainOffer(key, parts.description, archs=parts.archs, check_only=parts.check_only)
     names = {Backend.CUDA: "CUDA", Backend.ROCM: "ROCm", Backend.XPU: "oneAPI"}
     return offer_toolkit(key, host) or ToolchainOffer(key, remedy=f"install {names[key.backend]} {key.toolkit}")
 
@@ -164,7 +164,7 @@ def _offer_rocm() -> ToolchainOffer | ToolchainLack:
         return ToolchainOffer(toolkit.key, toolkit.description)
     parts = rocm.probe_parts()
     if parts is not None:
-        return ToolchainOffer(parts.key, parts.description, archs=parts.archs)
+        return ToolchainOffer(parts.key, parts.description, archs=parts.archs, check_only=parts.check_only)
     reason = "no ROCm was found here, and no package index has its compiler"
     return ToolchainLack(ToolchainKey(Backend.ROCM), f"{reason}; `{install_command(rocm.PACKAGES)}` brings a clang")
 

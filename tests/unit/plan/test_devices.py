@@ -25,7 +25,7 @@ def test_archs_and_toolkits_are_read() -> None:
     ("archs", "toolkits", "says"),
     [
         (["sm_90"], [], "did you mean `9.0`"),
-        (["gfx1"], [], "`--arch gfx1` is not a ROCm arch"),
+        (["gfx1"], [], "`--arch` is not a ROCm arch that this builder knows, got `gfx1`"),
         ([], ["cpu=1.0"], "`--toolkit cpu=1.0` is not one of `cuda`"),
         ([], ["cuda"], "`--toolkit cuda` is not one of"),
     ],
@@ -56,8 +56,9 @@ def test_another_platform_is_compiled_for_by_its_own_compiler_alone() -> None:
     assert chosen.offers == (cross,)
     assert {lack.key.backend for lack in chosen.lacks} == {Backend.CUDA, Backend.ROCM, Backend.XPU}
     assert "nothing on x86_64-linux compiles it for aarch64-linux" in chosen.lacks[0].reason
-    with pytest.raises(BadInputError, match="is not a host platform"):
-        parse_devices([], [], "aarch64")
+    for word in ("aarch64", "aarch64-linus", "-linux", "a-b-linux"):
+        with pytest.raises(BadInputError, match="is not a host platform"):
+            parse_devices([], [], word)
 
 
 def test_without_a_choice_nothing_changes() -> None:

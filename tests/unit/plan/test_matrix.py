@@ -89,7 +89,7 @@ def test_a_release_that_nobody_entered_is_like_the_one_before_it() -> None:
         ('[[torch]]\nrelease = "2.16"\ncxx-standard = 20\ncpu = 1\n', "`cpu` is a table, not `1`"),
         ('[[torch]]\nrelease = "2.16"\ncxx-standard = 20\ncpu = {}\n', "`hosts` is missing"),
         ('[[torch]]\nrelease = "2.16"\ncxx-standard = 20\ncpu = { hosts = "x" }\n', "is a list of strings"),
-        ('[[torch]]\nrelease = "2.16"\ncxx-standard = 20\ncpu = { hosts = ["x"] }\n', "is not a host platform"),
+        ('[[torch]]\nrelease = "2.16"\ncxx-standard = 20\ncpu = { hosts = ["x64-linus"] }\n', "is not a host platform"),
         (
             '[[torch]]\nrelease = "2.16"\ncxx-standard = 20\ncpu = { hosts = [], toolkits = ["1.0"] }\n',
             "`cpu` has no toolkits",
