@@ -56,7 +56,20 @@ HOMES = {
 LAYERS: tuple[frozenset[str], ...] = (
     # A module imports from its own row and from the rows above it, never from below.
     frozenset({"__init__", "errors"}),
-    frozenset({"version", "backend", "host", "variant", "disk", "progress", "python_depends", "resources", "remedy"}),
+    frozenset(
+        {
+            "version",
+            "backend",
+            "host",
+            "variant",
+            "disk",
+            "endpoint",
+            "progress",
+            "python_depends",
+            "resources",
+            "remedy",
+        }
+    ),
     frozenset({"process", "lock", "serve"}),
     frozenset({"spec"}),
     frozenset({"plan", "includes", "inputs", "torch_sdk"}),

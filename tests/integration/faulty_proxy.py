@@ -57,7 +57,8 @@ class FaultyProxy:
     """Stands before a registry; `endpoint` is what its clients are given.
 
     seed: decides all there is to chance. rate: of the requests that something happens to. most: how many such there
-    are at most, so that a client that tries again arrives in the end. faults: what may happen.
+    are at most, so that a client that tries again arrives in the end. faults: what may happen. only: what is in the
+    path of each request that something happens to.
     """
 
     registry: RegistryProcess
@@ -65,6 +66,7 @@ class FaultyProxy:
     rate: float = 0.3
     most: int = 4
     faults: Sequence[Fault] = tuple(Fault)
+    only: str = ""
     incidents: list[Incident] = field(default_factory=list)
     endpoint: str = ""
 
@@ -87,7 +89,7 @@ class FaultyProxy:
         with self._lock:
             amount = self._random.random()
             harm = [incident for incident in self.incidents if incident.fault not in HARMLESS]
-            if self._random.random() >= self.rate or len(harm) >= self.most:
+            if self._random.random() >= self.rate or len(harm) >= self.most or self.only not in path:
                 return None, amount
             fault = self._random.choice(list(self.faults))
             self.incidents.append(Incident(fault, method, path))

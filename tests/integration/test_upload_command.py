@@ -115,6 +115,16 @@ def test_words_that_name_nothing(upload: Upload, words: list[str], message: str)
     assert done.stderr.startswith(f"error: {message}")
 
 
+@pytest.mark.parametrize(
+    "endpoint", ["hub.example", "ftp://hub.example", "http://", "http://hub.example/?token=sesame"]
+)
+def test_an_endpoint_that_is_none_is_told_at_once(upload: Upload, endpoint: str) -> None:
+    done = upload(HF_ENDPOINT=endpoint)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: `HF_ENDPOINT` is not a URL")
+    assert "sesame" not in done.stderr
+
+
 def test_another_version_must_be_built_first(upload: Upload, project: Path) -> None:
     (project / "build.toml").write_text(DECLARATION.replace("version = 1", "version = 2"), encoding="utf-8")
     done = upload()

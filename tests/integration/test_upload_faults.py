@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 from huggingface_hub.hf_api import RepoFile
 
 from kernel_builder.release.intent import Destination
@@ -91,6 +92,17 @@ def test_a_release_survives_the_death_of_the_server(
         with FaultyProxy(registry, seed, rate=0.15, most=1, faults=[Fault.KILL]) as proxy:
             publish(open_hub(proxy.endpoint, monkeypatch), release)
         assert list_branch(registry) == describe(release), proxy.incidents
+
+
+def test_a_hub_too_busy_to_say_how_large_files_are_sent_is_asked_again(
+    registry: RegistryProcess, releases: tuple[Release, Release], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)  # as in a process that has not asked yet
+    faults = [Fault.BUSY, Fault.AWAY]
+    with FaultyProxy(registry, 1, rate=1, most=3, faults=faults, only="xet-write-token") as proxy:
+        publish(open_hub(proxy.endpoint, monkeypatch), releases[0])
+    assert {incident.fault for incident in proxy.incidents} == set(faults)
+    assert list_branch(registry) == describe(releases[0])
 
 
 def test_a_proposal_whose_answer_was_lost_is_made_once(

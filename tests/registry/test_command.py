@@ -69,6 +69,7 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
         (["--write-token", "short"], "at least 8 printable"),
         (["--read-token", "has a space in it"], "at least 8 printable"),
         (["--url", "registry.site"], "is not a URL"),
+        (["--url", "http://two words"], "is not a URL"),
         (["--token-file", "missing.toml"], "cannot read the token file"),
         (["--port", "65536"], "is not in the range"),
         (["--root", "/dev/null/x"], "cannot write to the registry"),

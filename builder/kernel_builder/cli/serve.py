@@ -13,7 +13,8 @@ import click
 from kernel_builder.cli.console import Console
 from kernel_builder.cli.options import json_option, pass_console, talk_options
 from kernel_builder.cli.serialize import as_json
-from kernel_builder.errors import AuditError, BadInputError, Problem, ToolchainMissingError
+from kernel_builder.endpoint import check_endpoint
+from kernel_builder.errors import AuditError, Problem, ToolchainMissingError
 from kernel_builder.serve.tokens import Access, Accounts, load_accounts, token_accounts
 from kernel_builder.serve.upkeep import check_registry
 
@@ -116,7 +117,7 @@ def serve(
     accounts = _collect_accounts(token_file, write_token, read_token)
     setup = server.Setup(
         root=root,
-        url=_check_url(url),
+        url=None if url is None else check_endpoint(url, "--url"),
         accounts=accounts,
         trusted=frozenset(name.lower() for name in trusted) or None,
         limits=registries.Limits(file=max_file * _MB, commit=3 * max_file * _MB, patience=patience, part=part * _MB),
@@ -167,12 +168,6 @@ def _collect_accounts(token_file: Path | None, write_token: str | None, read_tok
     if read_token:
         accounts = accounts.merge(token_accounts(read_token, Access.READ, "reader"))
     return accounts
-
-
-def _check_url(url: str | None) -> str | None:
-    if url is None or url.startswith(("http://", "https://")):
-        return url
-    raise BadInputError(Problem(f"`{url}` is not a URL that begins with `http://` or `https://`"))
 
 
 class _ToConsole(logging.Handler):

@@ -13,10 +13,11 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, co
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import CommitInfo, RepoFile
 from huggingface_hub.utils._headers import build_hf_headers
-from huggingface_hub.utils._http import get_session
+from huggingface_hub.utils._http import get_session, hf_raise_for_status
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from kernel_builder import __version__
+from kernel_builder.endpoint import check_endpoint
 from kernel_builder.errors import Problem, UploadError
 from kernel_builder.progress import FileStarted, Listener, Notice, ignore_progress
 from kernel_builder.release.hub_errors import TRANSIENT, advise, choose_pause, explain, is_transient, redact, status
@@ -49,6 +50,7 @@ class Hub:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._api = HfApi(endpoint, library_name="kernel-builder", library_version=__version__)
+        check_endpoint(self._api.endpoint, "HF_ENDPOINT")
         self._listener = listener
         self._attempts = attempts
         self._sleep = sleep
@@ -269,7 +271,7 @@ class Hub:
 def _demand_answer(response: Any) -> int:
     number = int(response.status_code)
     if number in TRANSIENT:
-        response.raise_forstatus()
+        hf_raise_for_status(response)
     return number
 
 
