@@ -123,6 +123,19 @@ def test_a_cache_serves_loaders_without_a_network(exported: Path, run: Run) -> N
         assert done.stdout.strip() == "[0.0, 2.0]", done.stderr
 
 
+def test_a_cache_that_was_spoiled_is_healed(exported: Path, run: Run) -> None:
+    snapshot = Path(import_release(run, exported, "--cache")["path"])
+    sources = sorted(path for path in snapshot.rglob("*") if path.is_file() and path.stat().st_size > 0)
+    before = {path: path.read_bytes() for path in sources}
+    replaced, *spoiled = sources
+    replaced.unlink()
+    replaced.write_bytes(b"not what was signed")
+    for path in spoiled:
+        path.resolve().write_bytes(path.read_bytes()[:-1] + b"#")
+    import_release(run, exported, "--cache")
+    assert {path: path.read_bytes() for path in sources} == before
+
+
 def test_a_directory_is_a_build(exported: Path, run: Run, tmp_path: Path) -> None:
     import_release(run, exported, "-o", str(tmp_path / "taken"))
     expression = f"get_local_kernel(__import__('pathlib').Path({str(tmp_path / 'taken')!r}))"
