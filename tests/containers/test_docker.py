@@ -144,7 +144,8 @@ def test_nothing_is_left_of_a_build_that_is_ended(docker: Docker, tmp_path: Path
     label = hashlib.sha256(str(project / ".kernel-builder").encode()).hexdigest()
     run_docker(docker.address, "run", "--detach", "--network", "none", "--label", f"kernel-builder.work-dir={label}",
                docker.base, "sleep", "600")  # fmt: skip
-    words = docker.words("build", project, "--image", docker.base)
+    # The tests themselves may run in the background of a script, where shells have SIGINT ignored.
+    words = ["env", "--default-signal=INT", *docker.words("build", project, "--image", docker.base)]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=docker.environment) as builder:
         assert builder.stderr is not None
         told = read_until(builder.stderr, "compile cpu: [")
