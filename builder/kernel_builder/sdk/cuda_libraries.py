@@ -99,7 +99,7 @@ def _read_requirements(source: Source, toolkit: MinorVersion, host: HostPlatform
     chosen = choose_newest(wheel for wheel in wheels if wheel.release == toolkit)
     if chosen is None:
         releases = ", ".join(str(release) for release in sorted({wheel.release for wheel in wheels})) or "none"
-        raise ToolchainMissingError(
+        raise source.explain_lack(
             Problem(f"the index has no `cuda-toolkit` {toolkit}", hint=f"choose one that it has: {releases}")
         )
     facts = {"package": "cuda-toolkit", "version": str(chosen.version), "host": "any"}
@@ -151,7 +151,7 @@ def _fetch_library(
     wheels = [wheel for wheel in list_wheels(source.list_links(requirement.name)) if wheel.is_for(host)]
     chosen = choose_newest(wheel for wheel in wheels if requirement.specifier.contains(wheel.version, prereleases=True))
     if chosen is None:
-        raise ToolchainMissingError(
+        raise source.explain_lack(
             Problem(f"the index has no wheel `{requirement}` for {host}", hint="use another index or another toolkit")
         )
 

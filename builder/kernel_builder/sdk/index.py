@@ -54,11 +54,12 @@ def list_links(
     *,
     variant: str = "",
     listener: Listener,
+    passed_over: list[Problem] | None = None,
 ) -> tuple[Link, ...]:
     """Every wheel of a project: first of indexes for `variant`, then in the order of the configuration.
 
     An index that does not have the project is passed over; one that fails is told of, and is an error only when no
-    other has any wheel. Raises `FetchError`.
+    other has any wheel. passed_over: where to keep what was told of these. Raises `FetchError`.
     """
     name = canonicalize_name(project)
     found: list[Link] = []
@@ -81,6 +82,8 @@ def list_links(
         raise FetchError([problem for error in failures for problem in error.problems])
     for problem in (problem for error in failures for problem in error.problems):
         listener(Notice(f"an index was passed over: {problem.message}", problem.hint))
+        if passed_over is not None:
+            passed_over.append(problem)
     return tuple({link.url: link for link in reversed(found)}.values())[::-1]
 
 

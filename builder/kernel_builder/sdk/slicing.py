@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kernel_builder.errors import FetchError, Problem
+from kernel_builder.errors import BuilderError, FetchError, Problem, ToolchainMissingError
 from kernel_builder.progress import BytesReceived, Listener, step
 from kernel_builder.sdk.connections import redact_url
 from kernel_builder.sdk.index import Link, list_links
@@ -44,7 +44,8 @@ class Cut:
 class Source:
     """Everything that fetching takes: where from, where to, who is told.
 
-    pinned: the wheels that the project's lock file names; they go before others.
+    pinned: the wheels that the project's lock file names; they go before others. passed_over: what was wrong with the
+    indexes that failed while others had something.
     """
 
     settings: IndexSettings
@@ -53,10 +54,25 @@ class Source:
     lock_file: Path
     pinned: frozenset[str]
     listener: Listener
+    passed_over: list[Problem] = field(default_factory=list)
 
     def list_links(self, project: str, variant: str = "") -> tuple[Link, ...]:
         """The wheels of a project, see `index.list_links`."""
-        return list_links(project, self.settings, self.transport, variant=variant, listener=self.listener)
+        return list_links(
+            project,
+            self.settings,
+            self.transport,
+            variant=variant,
+            listener=self.listener,
+            passed_over=self.passed_over,
+        )
+
+    def explain_lack(self, problem: Problem) -> BuilderError:
+        """The error to raise when no index has a wheel: one that failed may have it."""
+        if not self.passed_over:
+            return ToolchainMissingError(problem)
+        failures = dict.fromkeys(self.passed_over)
+        return FetchError([*failures, replace(problem, hint="an index that failed may have it: try again")])
 
     def fetch_slice(self, link: Link, cut: Cut) -> Slice:
         """Give the slice of a wheel, from the cache or else from its index. Raises `FetchError`."""

@@ -155,7 +155,7 @@ def choose_link(source: Source, need: TorchNeed) -> Link:
         builds = sorted({f"{wheel.version} for {'/'.join(sorted(wheel.platforms))}" for wheel in of_line})
         problem = f"no wheel of torch {need.release} serves `{need}`"
         hint = f"the index has {', '.join(builds[:6])}; name an index with other builds, see `docs/sdk-slices.md`"
-    raise ToolchainMissingError(Problem(problem, hint=hint))
+    raise source.explain_lack(Problem(problem, hint=hint))
 
 
 def _select(name: str, size: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,11 +12,17 @@ from urllib.parse import urlsplit
 import pytest
 
 from kernel_builder.errors import BadInputError, FetchError
+from kernel_builder.host import HostPlatform
 from kernel_builder.progress import ignore_progress
 from kernel_builder.sdk.connections import Connections, redact_url, split_url
 from kernel_builder.sdk.index import Link, list_links, parse_page, probe_default_index
 from kernel_builder.sdk.settings import IndexSettings
+from kernel_builder.sdk.slicing import open_source
+from kernel_builder.sdk.store import Store
+from kernel_builder.sdk.torch_slice import choose_link
 from kernel_builder.sdk.transport import Page, Transport
+from kernel_builder.sdk.wheel import TorchNeed
+from kernel_builder.version import MinorVersion
 
 SHA256 = "ab" * 32
 BASE = "https://box/s/torch/"
@@ -144,3 +151,19 @@ def test_authorities_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     for name in ("ca.pem", "gone.pem"):
         with pytest.raises(BadInputError, match=f"the certificates in `.*{name}` cannot be read"):
             Connections(IndexSettings(certificate=tmp_path / name)).open("https", "box")
+
+
+def test_an_index_that_failed_may_have_what_the_others_lack(tmp_path: Path) -> None:
+    (tmp_path / "torch-2.1-py3-none-any.whl").touch()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens there
+        closed = f"http://127.0.0.1:{taken.getsockname()[1]}/simple"
+        settings = IndexSettings((closed,), has_default=False, find_links=(str(tmp_path),), retries=0)
+        store = Store(tmp_path / "cache", ignore_progress)
+        with (
+            pytest.raises(FetchError, match="cannot reach") as raised,
+            open_source(settings, store, None, ignore_progress, "fetch") as source,
+        ):
+            choose_link(source, TorchNeed(MinorVersion(2, 2), HostPlatform("x86_64", "linux")))
+    assert "there is no torch 2.2 on the index" in raised.value.problems[-1].message
+    assert raised.value.problems[-1].hint == "an index that failed may have it: try again"
