@@ -24,7 +24,8 @@ builder() {
 
 plan() {
     # shellcheck disable=SC2086 # a list of words
-    builder plan "$project" ${BUILD_OPTIONS:-} --json | "$python" -c '
+    planned=$(builder plan "$project" ${BUILD_OPTIONS:-} --json) || return
+    printf '%s' "$planned" | "$python" -c '
 import json, sys
 variants = json.load(sys.stdin)["plan"]["variants"]
 if not variants:

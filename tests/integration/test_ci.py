@@ -83,3 +83,7 @@ def test_the_script_goes_from_sources_to_a_registry(
     tests = json.loads(found["build/torch-cpu/metadata.json"])["x-kernel-builder"]["tests"]
     assert tests["passed"] is True
     assert run("nonsense").returncode == 2
+    (noarch_project / "build.toml").write_text("[general]\n", encoding="utf-8")
+    refused = run("plan")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "Traceback" not in refused.stderr
