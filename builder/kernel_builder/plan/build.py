@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from kernel_builder.backend import Backend
 from kernel_builder.plan.components import ComponentChoice, choose_components
@@ -54,7 +55,14 @@ def _plan_backend(
             continue
         excluded.extend(choice.excluded)
         variants.extend(_name_variant(name, point.variant, choice, digest, point) for name in names)
-    excluded.extend(_name_refusals(refusals, backend, is_empty=not variants))
+    made = {str(variant.variant) for variant in variants}
+    honest = [
+        replace(refusal, reason=f"`{refusal.served_by}` would serve it, and is left out itself")
+        if refusal.served_by is not None and refusal.served_by not in made
+        else refusal
+        for refusal in refusals
+    ]
+    excluded.extend(_name_refusals(honest, backend, is_empty=not variants))
     return variants, excluded
 
 

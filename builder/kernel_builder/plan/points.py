@@ -35,10 +35,14 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A point that cannot be built. variant: its name, None where the reason holds for the whole backend."""
+    """A point that is not built.
+
+    variant: its name, None where the reason holds for the whole backend. served_by: the variant that is loaded there.
+    """
 
     reason: str
     variant: str | None = None
+    served_by: str | None = None
 
 
 def list_points(spec: BuildSpec, environment: BuildEnvironment, backend: Backend) -> Iterator[Point | Refusal]:
@@ -196,7 +200,9 @@ def _list_missing(
                 for own, host, version in made
                 if own == str(abi) and host == build.host and version is not None and _serves(version, build)
             ]
-            yield Refusal(_explain_missing(environment, build, max(serving, default=None)), name)
+            best = max(serving, default=None)
+            served_by = None if best is None else str(ArchVariant(abi, backend, best, build.host))
+            yield Refusal(_explain_missing(environment, build, best), name, served_by)
 
 
 def _list_other_platforms(environment: BuildEnvironment, backend: Backend) -> Iterator[Refusal]:

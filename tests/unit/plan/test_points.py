@@ -72,6 +72,17 @@ def test_every_toolkit_has_a_project_and_what_is_missing_is_told() -> None:
     }
 
 
+def test_what_is_left_out_serves_nobody() -> None:
+    part = make_component("part", Backend.CUDA, cuda_capabilities=("3.5",))
+    plan = plan_build(
+        make_spec(Backend.CUDA, components=(part,)), make_environment(*releases("2.13"), cuda="13.0"), DIGEST
+    )
+    assert not plan.variants
+    assert reasons(plan)["torch213-cxx11-cu132"] == (
+        "`torch213-cxx11-cu130-x86_64-linux` would serve it, and is left out itself"
+    )
+
+
 def test_a_toolkit_that_nobody_could_load_is_not_used() -> None:
     plan = plan_build(make_spec(Backend.CUDA), make_environment(*releases("2.11", "2.13"), cuda="13.1"), DIGEST)
     assert names(plan) == ["torch213-cxx11-cu131"]
