@@ -125,6 +125,15 @@ def test_an_endpoint_that_is_none_is_told_at_once(upload: Upload, endpoint: str)
     assert "sesame" not in done.stderr
 
 
+def test_another_branch_is_loaded_by_its_name(upload: Upload) -> None:
+    words = ("--repo", "other/relu", "--branch")
+    refused = upload(*words, "v2")
+    assert refused.returncode == 2
+    assert "error: `v2` is the branch of another version: `relu` is version 1" in refused.stderr
+    assert 'get_kernel("other/relu", revision="trial")' in upload(*words, "trial").stderr
+    assert 'get_kernel("other/relu", version=1)' in upload(*words, "v1").stderr
+
+
 def test_another_version_must_be_built_first(upload: Upload, project: Path) -> None:
     (project / "build.toml").write_text(DECLARATION.replace("version = 1", "version = 2"), encoding="utf-8")
     done = upload()

@@ -142,8 +142,9 @@ def write_receipts(console: Console, plans: Sequence[UploadPlan], receipts: Sequ
             where = receipt.pull_request or receipt.url
             console.say(f"{outcome} {plan.destination.repo}@{receipt.branch}: {where}", style="green")
         if done and not plan.destination.create_pr:
-            release, repo = plan.release, plan.destination.repo
-            console.say(f'\nload it with:\n  get_kernel("{repo}", version={release.version})')
+            branch = plan.destination.branch
+            which = f"version={plan.release.version}" if branch is None else f'revision="{branch}"'
+            console.say(f'\nload it with:\n  get_kernel("{plan.destination.repo}", {which})')
 
 
 def summarise(branch: BranchPlan) -> str:

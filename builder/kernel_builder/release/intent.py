@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kernel_builder.errors import Problem, UploadError
+from kernel_builder.errors import BadInputError, Problem, UploadError
 from kernel_builder.progress import Listener, ignore_progress, step
 from kernel_builder.release.card import Page, is_dirty, render_card
 from kernel_builder.release.contents import describe_file
@@ -82,9 +82,17 @@ def plan_upload(
 ) -> UploadPlan:
     """Look at the repository and compare; changes nothing.
 
-    Raises `UploadError` when the release would break its contract, or when the Hub cannot be asked.
+    Raises `UploadError` when the release would break its contract, or when the Hub cannot be asked, and
+    `BadInputError` when the branch is that of another version.
     """
     repo = destination.repo
+    if destination.branch is not None and _parse_version(destination.branch) not in {None, release.version}:
+        message = (
+            f"`{destination.branch}` is the branch of another version: `{release.name}` is version {release.version}"
+        )
+        raise BadInputError(
+            Problem(message, hint="loaders find versions by such names: raise `version` in `build.toml`")
+        )
     with step(listener, f"plan {repo}"):
         remote = hub.look(repo)
         if remote is None and destination.create_pr:
@@ -185,8 +193,13 @@ def _is_artifact(path: str) -> bool:
 
 def _is_outdated(release: Release, remote: RemoteRepo) -> bool:
     """Whether a later version is there, which the page describes."""
-    versions = [int(name[1:]) for name in remote.branches if name[:1] == "v" and name[1:].isdecimal()]
-    return any(version > release.version for version in versions)
+    versions = map(_parse_version, remote.branches)
+    return any(version is not None and version > release.version for version in versions)
+
+
+def _parse_version(branch: str) -> int | None:
+    """The version that loaders find on a branch; None for one that has no such name."""
+    return int(branch[1:]) if branch[:1] == "v" and branch[1:].isdecimal() else None
 
 
 def _list(hub: Hub, repo: Repo, commit: str | None) -> dict[str, RemoteFile]:
