@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from build import BuildBackendException, BuildException, ProjectBuilder
 
+from kernel_builder.backend import Backend
 from kernel_builder.compile.configuration import (
     Equipment,
     choose_jobs,
@@ -70,7 +71,7 @@ def compile_project(
     is_compiled = not isinstance(plan.spec.framework, TorchNoarchFramework)
     variants = plan.list_variants(key)
     variables = {name: sdks.get(sdk) for name, sdk in list_sdk_variables(variants).items()}
-    _check_places(plan.spec.root.resolve(), workspace.root)
+    _check_places(plan.spec.root.resolve(), workspace.root, is_cuda=key.backend is Backend.CUDA)
     log = workspace.log_file(key)
     build_dir = workspace.build_dir(key)
     known = {name: str(sdk.root) for name, sdk in variables.items() if sdk is not None}
@@ -190,15 +191,19 @@ def _check_tools(
         raise ToolchainMissingError(problems)
 
 
-def _check_places(project: Path, work_dir: Path) -> None:
-    """CMake, ninja and Make-style dependency files cannot carry every character of a path, whatever the quoting."""
+def _check_places(project: Path, work_dir: Path, *, is_cuda: bool) -> None:
+    """CMake, ninja and Make-style dependency files cannot carry every character of a path, whatever the quoting.
+
+    nvcc hands paths to a shell, which would act on what stands in them.
+    """
+    who, unusable = ("nvcc", (*_UNUSABLE, "$", "`")) if is_cuda else ("CMake", _UNUSABLE)
     problems = [
-        Problem(f"CMake cannot work in a directory with {char!r} in its path: `{place}`", hint=f"{remedy}")
+        Problem(f"{who} cannot work in a directory with {char!r} in its path: `{place}`", hint=f"{remedy}")
         for place, remedy in (
             (project, "rename or move the project"),
             (work_dir, "rename or move the project, or choose another work directory with `--work-dir`"),
         )
-        for char in _UNUSABLE
+        for char in unusable
         if char in str(place)
     ]
     if problems:

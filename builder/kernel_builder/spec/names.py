@@ -26,6 +26,7 @@ _SCP = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9._-]+:[^/].*")
 _BAD_IN_BRANCH = re.compile(r"[\s~^:?*\[\\]|\.\.|@\{|//|\.lock(/|$)|^[-/.]|[/.]$")
 _CAPABILITY = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _DRIVE = re.compile(r"[A-Za-z]:")
+_SEEN_BY_A_SHELL = re.compile(r"[$`;&|<>]")
 _UNCARRIED = re.compile(r"[;|\[\]]|\$<")
 SHELL_OPERATORS = frozenset({"<", ">", "<<", ">>", "|", "||", "&&", "&", "1>", "2>", "2>&1", "1>&2"})
 _PYTHON_EXTENSION = re.compile(r"\.?([A-Za-z0-9_]+(?:[.+-][A-Za-z0-9_]+)*)")
@@ -222,3 +223,20 @@ def parse_flag(text: str) -> str:
     if text in SHELL_OPERATORS:
         raise BadValueError(f"is an operator of the shell, not a flag: `{text}`", "remove it: no shell sees the flags")
     return parse_text(text)
+
+
+def parse_cuda_flag(text: str) -> str:
+    """One argument of nvcc, which starts its own compilers through a shell: none that the shell would act on."""
+    flag = parse_flag(text)
+    found = _SEEN_BY_A_SHELL.search(flag)
+    if found is not None:
+        raise BadValueError(
+            f"contains `{found[0]}`, which the shell that nvcc starts would act on: `{show(flag)}`",
+            "write the value into a header, or compile that part as C++",
+        )
+    return flag
+
+
+def find_shell_character(path: str) -> str | None:
+    """The first character of a path that a shell acts on between double quotes, where nvcc puts it."""
+    return next((character for character in path if character in '$`"'), None)

@@ -10,7 +10,15 @@ from pathlib import PurePosixPath
 from kernel_builder.backend import FACTS, Backend
 from kernel_builder.python_depends import BACKEND_PYTHON_DEPENDS, PYTHON_DEPENDS
 from kernel_builder.spec.locate import KeyPath, render_key
-from kernel_builder.spec.model import BuildSpec, KernelDependency, TorchFramework, TorchNoarchFramework, TvmFfiFramework
+from kernel_builder.spec.model import (
+    BuildSpec,
+    Component,
+    KernelDependency,
+    TorchFramework,
+    TorchNoarchFramework,
+    TvmFfiFramework,
+)
+from kernel_builder.spec.names import find_shell_character
 from kernel_builder.variant import parse_variant
 from kernel_builder.version import MinorVersion
 
@@ -168,6 +176,21 @@ def _check_repeats(
         seen.add(path)
 
 
+def check_cuda_paths(spec: BuildSpec) -> Iterator[Remark]:
+    """Sources and include directories that nvcc can take: it hands them to a shell, between double quotes."""
+    parts = {("kernel", each.name): each for each in spec.components if each.backend is Backend.CUDA}
+    tables: list[tuple[KeyPath, Component | TorchFramework | TvmFfiFramework]] = list(parts.items())
+    if Backend.CUDA in spec.general.backends and not isinstance(spec.framework, TorchNoarchFramework):
+        tables.append(((framework_key(spec),), spec.framework))
+    for table, part in tables:
+        sources = [("src", index, path) for index, path in enumerate(part.src) if path.suffix == ".cu"]
+        includes = [("include", index, path) for index, path in enumerate(part.include)] if sources else []
+        for key, index, path in sources + includes:
+            if found := find_shell_character(str(path)):
+                message = f"`{path}` contains `{found}`, which the shell that nvcc starts would act on"
+                yield Remark((*table, key, index), message, "rename the file or the directory")
+
+
 def check_python_depends(spec: BuildSpec) -> Iterator[Remark]:
     """Only Python packages that the loader knows how to look for."""
     lists: list[tuple[KeyPath, tuple[str, ...], Collection[str]]] = [
@@ -265,6 +288,7 @@ RULES: tuple[Rule, ...] = (
     Rule("version-bounds", check_version_bounds),
     Rule("cuda-minver", check_cuda_minver),
     Rule("duplicate-sources", check_duplicate_sources),
+    Rule("cuda-paths", check_cuda_paths, (("kernel",), ("torch",), ("tvm-ffi",))),
     Rule("python-depends", check_python_depends),
     Rule("kernel-depends", check_kernel_depends),
     Rule("idle-backend-tables", check_idle_backend_tables, (_BACKENDS,)),

@@ -11,6 +11,7 @@ from kernel_builder.spec.names import (
     parse_compiled_backend,
     parse_compiled_path,
     parse_component_name,
+    parse_cuda_flag,
     parse_dependency,
     parse_flag,
     parse_git_url,
@@ -159,6 +160,21 @@ def test_paths_may_have_other_signs_than_letters() -> None:
 def test_what_is_no_flag(text: str) -> None:
     with pytest.raises(BadValueError):
         parse_flag(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["-DX=$(touch x)", "-DX=`touch x`", "-Xcompiler=-I;touch x", "-Xcompiler=>x", "-DX=a&b"]
+)
+def test_what_the_shell_behind_nvcc_would_act_on(text: str) -> None:
+    with pytest.raises(BadValueError, match="the shell that nvcc starts"):
+        parse_cuda_flag(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["-Xcompiler=-O3,-fopenmp", "--generate-code=arch=compute_80,code=[sm_80]", '-DX="a b"']
+)
+def test_flags_that_nvcc_takes(text: str) -> None:
+    assert parse_cuda_flag(text) == text
 
 
 def test_flags_may_have_operators_inside() -> None:
