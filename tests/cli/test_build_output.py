@@ -78,4 +78,4 @@ def test_verbose_names_every_translation_unit() -> None:
     project = Path(__file__).parents[1] / "fixtures" / "kernels" / "relu-classic"
     completed = run_builder(["plan", project, "--verbose", "--kernel", "relu-classic"])
     assert completed.returncode == 0, completed.stderr
-    assert re.search(r"^relu_cpu/shift.cpp +shift_cpu +C\+\+$", completed.stdout, flags=re.MULTILINE)
+    assert re.search(r"^relu_cpu/shift.cpp +shift_cpu +C\+\+ +for this one$", completed.stdout, flags=re.MULTILINE)

@@ -124,7 +124,7 @@ def test_a_cache_serves_loaders_without_a_network(exported: Path, run: Run) -> N
 
 
 def test_a_cache_that_was_spoiled_is_healed(exported: Path, run: Run) -> None:
-    snapshot = Path(import_release(run, exported, "--cache")["path"])
+    snapshot = Path(str(import_release(run, exported, "--cache")["path"]))
     sources = sorted(path for path in snapshot.rglob("*") if path.is_file() and path.stat().st_size > 0)
     before = {path: path.read_bytes() for path in sources}
     replaced, *spoiled = sources

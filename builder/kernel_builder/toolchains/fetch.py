@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import os
 import re
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
@@ -96,7 +97,8 @@ def _install(release: Release, directory: Path) -> None:
 
 
 def _choose_installer() -> list[str]:
-    if importlib.util.find_spec("pip") is not None:
+    with suppress(importlib.metadata.PackageNotFoundError):
+        importlib.metadata.version("pip")
         return [sys.executable, "-m", "pip"]
     uv = shutil.which("uv")
     if uv is not None:

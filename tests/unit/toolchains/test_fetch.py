@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import re
 import zipfile
 from collections.abc import Callable
@@ -93,7 +94,11 @@ def test_nothing_is_fetched_offline(publish: Publish, monkeypatch: pytest.Monkey
 
 def test_without_pip_and_uv_there_is_a_remedy(publish: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
     release = publish("first")
-    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+
+    def find_nothing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", find_nothing)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ToolchainMissingError, match="ensurepip"):
         fetch_release(release, ignore_progress)
