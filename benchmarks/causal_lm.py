@@ -79,7 +79,8 @@ def main() -> None:
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
             "load-before": load,
-            "options": {name: str(value) for name, value in sorted(vars(options).items())},
+            # Where the figures go is a matter of this machine.
+            "options": {name: str(value) for name, value in sorted(vars(options).items()) if name != "output"},
         }
         options.output.write_text(json.dumps(about | figures, indent=1) + "\n", encoding="utf-8")
 
