@@ -19,21 +19,6 @@ struct Append {
   std::vector<int32_t> cache_rows;
 };
 
-void check_pair(const char* cache_name, const Tensor& cache, const char* name, const Tensor& rows,
-                bool packed) {
-  require_dim(cache_name, cache, 4,
-              "(batch, keys, kv_heads, head_dim) or (blocks, page_size, kv_heads, head_dim)");
-  require_dim(name, rows, packed ? 3 : 4,
-              packed ? "(tokens, kv_heads, head_dim)" : "(batch, keys, kv_heads, head_dim)");
-  require_cpu(name, rows);
-  require_cpu(cache_name, cache);
-  require_dtype(name, rows, cache.scalar_type());
-  require_size(name, rows, rows.dim() - 2, cache.size(2), "the heads of the cache,");
-  require_size(name, rows, rows.dim() - 1, cache.size(3), "the head_dim of the cache,");
-  require_dense_rows(cache_name, cache);
-  require_dense_rows(name, rows);
-}
-
 int64_t new_tokens(const Append& append, const Tensor& rows, size_t b) {
   return append.offsets.empty() ? rows.size(1) : append.offsets[b + 1] - append.offsets[b];
 }
@@ -90,8 +75,9 @@ void flash_attn_append_kv(const Tensor& k_cache, const Tensor& v_cache, const Te
                           const OptionalTensor& block_table, const OptionalTensor& cu_seqlens_k_new,
                           const OptionalTensor& leftpad_k) {
   const bool packed = cu_seqlens_k_new.has_value();
-  check_pair("k_cache", k_cache, "k", k, packed);
-  check_pair("v_cache", v_cache, "v", v, packed);
+  require_cache_pair("k_cache", k_cache, "k", k, packed);
+  require_device("v_cache", v_cache, k_cache);
+  require_cache_pair("v_cache", v_cache, "v", v, packed);
   for (int64_t axis = 0; axis < 3; ++axis)
     require_size("v_cache", v_cache, axis, k_cache.size(axis), "the size of `k_cache`,");
   for (int64_t axis = 0; axis < k.dim() - 1; ++axis)
@@ -108,11 +94,7 @@ void flash_attn_append_kv(const Tensor& k_cache, const Tensor& v_cache, const Te
   }
   append.capacity = k_cache.size(1);
   if (block_table) {
-    require_cpu("block_table", *block_table);
-    require_dtype("block_table", *block_table, ScalarType::Int);
-    require_dim("block_table", *block_table, 2, "(batch, blocks)");
-    require_size("block_table", *block_table, 0, append.batch, "the batch size");
-    require_dense_rows("block_table", *block_table);
+    require_page_table(*block_table, append.batch, k_cache);
     if (cache_batch_idx) refuse("`cache_batch_idx` must not be combined with `block_table`");
     append.page_size = k_cache.size(1);
     if (append.page_size < 1) refuse("the page size of `k_cache` must be at least 1, got 0");

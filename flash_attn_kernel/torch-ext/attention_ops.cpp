@@ -61,9 +61,7 @@ Tensor empty_probs(const AttentionCall& call, ScalarType dtype, bool wanted, int
 }
 
 Tensor empty_gradient(const Tensor& like, bool every_row_written) {
-  std::vector<int64_t> sizes;
-  for (int64_t i = 0; i < like.dim(); ++i) sizes.push_back(like.size(i));
-  const Tensor gradient = empty_tensor(sizes, like.scalar_type());
+  const Tensor gradient = empty_tensor(shape_of(like), like.scalar_type());
   if (!every_row_written) fill_zero(gradient);
   return gradient;
 }
@@ -100,9 +98,8 @@ std::tuple<Tensor, Tensor, Tensor> flash_attn_forward(
                                dropout_p};
   AttentionCall call = describe_call(inputs);
   call.problem.empty_lse = static_cast<float>(empty_lse);
-  std::vector<int64_t> out_shape;
-  for (int64_t i = 0; i < q.dim() - 1; ++i) out_shape.push_back(q.size(i));
-  out_shape.push_back(call.problem.value_dim);
+  std::vector<int64_t> out_shape = shape_of(q);
+  out_shape.back() = call.problem.value_dim;
   const Tensor out = empty_tensor(out_shape, q.scalar_type());
   const Tensor lse = empty_tensor(lse_shape(call, q), ScalarType::Float);
   const Tensor probs = empty_probs(call, q.scalar_type(), return_probs, max_seqlen_q, max_seqlen_k);
@@ -188,14 +185,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> flash_attn_backward(
 }
 
 std::tuple<Tensor, Tensor> flash_attn_combine(const Tensor& out_partial, const Tensor& lse_partial) {
-  require_dim("out_partial", out_partial, 5, "(splits, batch, queries, heads, dim)");
-  require_dim("lse_partial", lse_partial, 4, "(splits, batch, queries, heads)");
-  require_dtype("out_partial", out_partial, ScalarType::Float);
-  require_dtype("lse_partial", lse_partial, ScalarType::Float);
-  require_cpu("lse_partial", lse_partial);
-  for (int64_t axis = 0; axis < 4; ++axis) {
-    require_size("lse_partial", lse_partial, axis, out_partial.size(axis), "the size of `out_partial`,");
-  }
+  require_partials(out_partial, lse_partial);
   const Tensor from = torch::stable::contiguous(out_partial);
   const Tensor from_lse = torch::stable::contiguous(lse_partial);
   const std::vector<int64_t> shape = {from.size(1), from.size(2), from.size(3)};

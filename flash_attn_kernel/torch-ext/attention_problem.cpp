@@ -8,25 +8,10 @@
 namespace flash_attn_binding {
 namespace {
 
-using flash_attn::Element;
 using flash_attn::Problem;
 
 constexpr int64_t kMaxHeadDim = 256;
 constexpr int64_t kMaxInt32 = std::numeric_limits<int32_t>::max();
-
-Element element_of(const Tensor& q) {
-  switch (q.scalar_type()) {
-    case ScalarType::Float:
-      return Element::kFloat32;
-    case ScalarType::BFloat16:
-      return Element::kBFloat16;
-    case ScalarType::Half:
-      return Element::kFloat16;
-    default:
-      refuse(std::string("`q` must have dtype Float, BFloat16 or Half, got ") +
-             torch::headeronly::toString(q.scalar_type()));
-  }
-}
 
 void require_head_dim(const char* name, int64_t dim) {
   if (dim >= 1 && dim <= kMaxHeadDim) return;
@@ -134,12 +119,7 @@ void describe_dropout(const AttentionInputs& in, Problem* problem) {
 }
 
 void check_block_table(const AttentionInputs& in, int64_t batch) {
-  const Tensor& table = *in.block_table;
-  require_device("block_table", table, in.q);
-  require_dtype("block_table", table, ScalarType::Int);
-  require_dim("block_table", table, 2, "(batch, blocks)");
-  require_size("block_table", table, 0, batch, "the batch size");
-  require_dense_rows("block_table", table);
+  require_page_table(*in.block_table, batch, in.q);
   if (in.cache_batch_idx) refuse("`cache_batch_idx` must not be combined with `block_table`");
   if (!in.seqused_k && !in.cu_seqlens_k)
     refuse("`seqused_k` or `cu_seqlens_k` must be given with `block_table`");
@@ -159,7 +139,7 @@ CallShape describe_shape(const AttentionInputs& in) {
   call.paged = in.block_table.has_value();
   call.packed_k = in.cu_seqlens_k.has_value() && !call.paged;
   Problem& problem = call.problem;
-  problem.element = element_of(in.q);
+  problem.element = element_of("q", in.q);
   check_shapes(in, call.packed_q, call.packed_k);
   if (call.packed_q) {
     require_dim("cu_seqlens_q", *in.cu_seqlens_q, 1, "(batch + 1)");
@@ -215,6 +195,39 @@ void require_lse(const char* name, const Tensor& tensor, const Tensor& q, const 
   require_dim(name, tensor, static_cast<int64_t>(shape.size()), "of the log-sum-exp");
   for (size_t axis = 0; axis < shape.size(); ++axis) {
     require_size(name, tensor, static_cast<int64_t>(axis), shape[axis], "the size of the log-sum-exp,");
+  }
+}
+
+void require_page_table(const Tensor& table, int64_t batch, const Tensor& keys) {
+  require_device("block_table", table, keys);
+  require_dtype("block_table", table, ScalarType::Int);
+  require_dim("block_table", table, 2, "(batch, blocks)");
+  require_size("block_table", table, 0, batch, "the batch size");
+  require_dense_rows("block_table", table);
+}
+
+void require_cache_pair(const char* cache_name, const Tensor& cache, const char* name, const Tensor& rows,
+                        bool packed) {
+  require_dim(cache_name, cache, 4,
+              "(batch, keys, kv_heads, head_dim) or (blocks, page_size, kv_heads, head_dim)");
+  require_dim(name, rows, packed ? 3 : 4,
+              packed ? "(tokens, kv_heads, head_dim)" : "(batch, keys, kv_heads, head_dim)");
+  require_device(name, rows, cache);
+  require_dtype(name, rows, cache.scalar_type());
+  require_size(name, rows, rows.dim() - 2, cache.size(2), "the heads of the cache,");
+  require_size(name, rows, rows.dim() - 1, cache.size(3), "the head_dim of the cache,");
+  require_dense_rows(cache_name, cache);
+  require_dense_rows(name, rows);
+}
+
+void require_partials(const Tensor& out_partial, const Tensor& lse_partial) {
+  require_dim("out_partial", out_partial, 5, "(splits, batch, queries, heads, dim)");
+  require_dim("lse_partial", lse_partial, 4, "(splits, batch, queries, heads)");
+  require_dtype("out_partial", out_partial, ScalarType::Float);
+  require_dtype("lse_partial", lse_partial, ScalarType::Float);
+  require_device("lse_partial", lse_partial, out_partial);
+  for (int64_t axis = 0; axis < 4; ++axis) {
+    require_size("lse_partial", lse_partial, axis, out_partial.size(axis), "the size of `out_partial`,");
   }
 }
 

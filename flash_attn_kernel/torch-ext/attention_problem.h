@@ -55,6 +55,13 @@ std::vector<int64_t> lse_shape(const CallShape& call, const Tensor& q);
 void require_like(const char* name, const Tensor& tensor, const Tensor& q, int64_t value_dim);
 void require_lse(const char* name, const Tensor& tensor, const Tensor& q, const std::vector<int64_t>& shape);
 
+// Throw std::runtime_error, naming the argument: a page table for keys on this device; new keys or values and
+// the cache that takes them; partial results and their log-sum-exps.
+void require_page_table(const Tensor& table, int64_t batch, const Tensor& keys);
+void require_cache_pair(const char* cache_name, const Tensor& cache, const char* name, const Tensor& rows,
+                        bool packed);
+void require_partials(const Tensor& out_partial, const Tensor& lse_partial);
+
 // The address of row (batch, token) of a tensor, head 0. `element_size` in bytes.
 void* row_address(const Tensor& tensor, int64_t batch, int64_t token);
 

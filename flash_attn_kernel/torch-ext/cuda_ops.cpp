@@ -47,8 +47,7 @@ bool is_copied_whole(const Tensor& tensor) {
 // The tensor, or a copy whose rows can be copied in pieces of 16 bytes: zeros fill the head dim up.
 Tensor aligned(const Tensor& tensor) {
   if (tensor.numel() == 0 || is_copied_whole(tensor)) return tensor;
-  std::vector<int64_t> sizes;
-  for (int64_t axis = 0; axis < tensor.dim(); ++axis) sizes.push_back(tensor.size(axis));
+  std::vector<int64_t> sizes = shape_of(tensor);
   const int64_t dim = sizes.back();
   sizes.back() = (dim + kCopyElements - 1) / kCopyElements * kCopyElements;
   const Tensor copy = torch::stable::new_zeros(tensor, {sizes.data(), sizes.size()});
@@ -107,9 +106,7 @@ bool may_leave_queries(const AttentionInputs& in) { return in.cu_seqlens_q || in
 bool may_leave_keys(const AttentionInputs& in) { return in.cu_seqlens_k || in.seqused_k; }
 
 Tensor empty_gradient(const Tensor& like, bool zeroed) {
-  std::vector<int64_t> sizes;
-  for (int64_t axis = 0; axis < like.dim(); ++axis) sizes.push_back(like.size(axis));
-  Tensor gradient = empty_like_device(like, sizes, like.scalar_type());
+  Tensor gradient = empty_like_device(like, shape_of(like), like.scalar_type());
   if (zeroed) torch::stable::zero_(gradient);
   return gradient;
 }
@@ -137,9 +134,8 @@ std::tuple<Tensor, Tensor, Tensor> flash_attn_forward(
   call.problem = shape.problem;
   call.problem.empty_lse = static_cast<float>(empty_lse);
   call.placement = place(shape, inputs);
-  std::vector<int64_t> out_shape;
-  for (int64_t axis = 0; axis < q.dim() - 1; ++axis) out_shape.push_back(q.size(axis));
-  out_shape.push_back(shape.problem.value_dim);
+  std::vector<int64_t> out_shape = shape_of(q);
+  out_shape.back() = shape.problem.value_dim;
   Tensor out = empty_like_device(q, out_shape, q.scalar_type());
   Tensor lse = empty_like_device(q, lse_shape(shape, q), ScalarType::Float);
   if (may_leave_queries(inputs)) {
@@ -246,11 +242,7 @@ void flash_attn_append_kv(const Tensor& k_cache, const Tensor& v_cache, const Te
   call.cache_size = narrow("the rows of the cache", k_cache.size(0));
   int64_t capacity = k_cache.size(1);
   if (block_table) {
-    require_device("block_table", *block_table, k_cache);
-    require_dtype("block_table", *block_table, ScalarType::Int);
-    require_dim("block_table", *block_table, 2, "(batch, blocks)");
-    require_size("block_table", *block_table, 0, batch, "the batch size");
-    require_dense_rows("block_table", *block_table);
+    require_page_table(*block_table, batch, k_cache);
     if (cache_batch_idx) refuse("`cache_batch_idx` must not be combined with `block_table`");
     if (capacity < 1) refuse("the page size of `k_cache` must be at least 1, got 0");
     call.page_size = narrow("the page size", capacity);
@@ -263,20 +255,11 @@ void flash_attn_append_kv(const Tensor& k_cache, const Tensor& v_cache, const Te
   call.capacity = narrow("the keys of the cache", capacity);
   const auto append = [&](const char* cache_name, const Tensor& cache, const char* name, const Tensor& rows) {
     require_half(cache);
-    require_device(name, rows, k_cache);
     require_device(cache_name, cache, k_cache);
-    require_dtype(name, rows, cache.scalar_type());
-    require_dim(cache_name, cache, 4,
-                "(batch, keys, kv_heads, head_dim) or (blocks, page_size, kv_heads, head_dim)");
-    require_dim(name, rows, packed ? 3 : 4,
-                packed ? "(tokens, kv_heads, head_dim)" : "(batch, keys, kv_heads, head_dim)");
+    require_cache_pair(cache_name, cache, name, rows, packed);
     for (int64_t axis = 0; axis < 3; ++axis)
       require_size(cache_name, cache, axis, k_cache.size(axis), "the size of `k_cache`,");
-    require_size(name, rows, rows.dim() - 2, cache.size(2), "the heads of the cache,");
-    require_size(name, rows, rows.dim() - 1, cache.size(3), "the head_dim of the cache,");
     if (!packed) require_size(name, rows, 0, batch, "the batch size");
-    require_dense_rows(cache_name, cache);
-    require_dense_rows(name, rows);
     call.kv_heads = narrow("the number of KV heads", cache.size(2));
     call.dim = narrow("head_dim", cache.size(3));
     call.room = narrow("the number of new keys", rows.size(rows.dim() - 3));
@@ -291,14 +274,7 @@ void flash_attn_append_kv(const Tensor& k_cache, const Tensor& v_cache, const Te
 }
 
 std::tuple<Tensor, Tensor> flash_attn_combine(const Tensor& out_partial, const Tensor& lse_partial) {
-  require_dim("out_partial", out_partial, 5, "(splits, batch, queries, heads, dim)");
-  require_dim("lse_partial", lse_partial, 4, "(splits, batch, queries, heads)");
-  require_dtype("out_partial", out_partial, ScalarType::Float);
-  require_dtype("lse_partial", lse_partial, ScalarType::Float);
-  require_device("lse_partial", lse_partial, out_partial);
-  for (int64_t axis = 0; axis < 4; ++axis) {
-    require_size("lse_partial", lse_partial, axis, out_partial.size(axis), "the size of `out_partial`,");
-  }
+  require_partials(out_partial, lse_partial);
   const torch::stable::accelerator::DeviceGuard guard(out_partial.get_device_index());
   const Tensor from = torch::stable::contiguous(out_partial);
   const Tensor from_lse = torch::stable::contiguous(lse_partial);

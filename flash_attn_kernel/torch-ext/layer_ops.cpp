@@ -20,32 +20,11 @@
 namespace flash_attn_binding {
 namespace {
 
-using flash_attn::Element;
 using flash_attn::RmsNormBackwardCall;
 using flash_attn::RmsNormCall;
 using flash_attn::RotaryCall;
 using flash_attn::SiluBackwardCall;
 using flash_attn::SiluCall;
-
-Element element_type(const Tensor& x) {
-  switch (x.scalar_type()) {
-    case ScalarType::Float:
-      return Element::kFloat32;
-    case ScalarType::BFloat16:
-      return Element::kBFloat16;
-    case ScalarType::Half:
-      return Element::kFloat16;
-    default:
-      refuse(std::string("`x` must have dtype Float, BFloat16 or Half, got ") +
-             torch::headeronly::toString(x.scalar_type()));
-  }
-}
-
-std::vector<int64_t> shape_of(const Tensor& tensor) {
-  std::vector<int64_t> shape;
-  for (int64_t axis = 0; axis < tensor.dim(); ++axis) shape.push_back(tensor.size(axis));
-  return shape;
-}
 
 int64_t last_size(const char* name, const Tensor& tensor) {
   if (tensor.dim() == 0) refuse(std::string("`") + name + "` must have at least one dimension, got none");
@@ -83,7 +62,7 @@ std::tuple<Tensor, Tensor> layer_rms_norm(const Tensor& x, const Tensor& weight,
   std::vector<int64_t> rows = shape_of(x);
   rows.pop_back();
   const Tensor rstd = empty_result(x, rows, ScalarType::Float);
-  run_layer(RmsNormCall{element_type(x), count_rows(x), dim, static_cast<float>(epsilon),
+  run_layer(RmsNormCall{element_of("x", x), count_rows(x), dim, static_cast<float>(epsilon),
                         from.const_data_ptr(), scale.const_data_ptr(), out.mutable_data_ptr(),
                         static_cast<float*>(rstd.mutable_data_ptr())},
             x);
@@ -101,7 +80,7 @@ std::tuple<Tensor, Tensor> layer_rms_norm_backward(const Tensor& dout, const Ten
   const Tensor from = dense(x), scale = dense(weight), upstream = dense(dout), spread = dense(rstd);
   const Tensor dx = empty_result(x, shape_of(x), x.scalar_type());
   const Tensor dweight = empty_result(x, {dim}, x.scalar_type());
-  run_layer(RmsNormBackwardCall{element_type(x), count_rows(x), dim, upstream.const_data_ptr(),
+  run_layer(RmsNormBackwardCall{element_of("x", x), count_rows(x), dim, upstream.const_data_ptr(),
                                 from.const_data_ptr(), scale.const_data_ptr(),
                                 static_cast<const float*>(spread.const_data_ptr()), dx.mutable_data_ptr(),
                                 dweight.mutable_data_ptr()},
@@ -117,7 +96,7 @@ Tensor run_silu(const Tensor& x, bool gated) {
     shape.back() /= 2;
   }
   const Tensor from = dense(x), out = empty_result(x, shape, x.scalar_type());
-  run_layer(SiluCall{element_type(x), gated ? count_rows(x) : 1, gated ? shape.back() : x.numel(), gated,
+  run_layer(SiluCall{element_of("x", x), gated ? count_rows(x) : 1, gated ? shape.back() : x.numel(), gated,
                      from.const_data_ptr(), out.mutable_data_ptr()},
             x);
   return out;
@@ -131,7 +110,7 @@ Tensor run_silu_backward(const Tensor& dout, const Tensor& x, bool gated) {
   }
   require_shape("dout", dout, shape, x, x.scalar_type());
   const Tensor from = dense(x), upstream = dense(dout), dx = empty_result(x, shape_of(x), x.scalar_type());
-  run_layer(SiluBackwardCall{element_type(x), gated ? count_rows(x) : 1, gated ? shape.back() : x.numel(),
+  run_layer(SiluBackwardCall{element_of("x", x), gated ? count_rows(x) : 1, gated ? shape.back() : x.numel(),
                              gated, upstream.const_data_ptr(), from.const_data_ptr(), dx.mutable_data_ptr()},
             x);
   return dx;
@@ -158,7 +137,7 @@ Tensor layer_rotary(const Tensor& x, const Tensor& cos, const Tensor& sin, bool 
   require_shape("sin", sin, shape_of(cos), x, x.scalar_type());
   const Tensor cosines = dense(cos), sines = dense(sin), out = empty_result(x, shape_of(x), x.scalar_type());
   run_layer(
-      RotaryCall{element_type(x), batch, tokens, x.size(2), x.size(3), rotary_dim, transposed,
+      RotaryCall{element_of("x", x), batch, tokens, x.size(2), x.size(3), rotary_dim, transposed,
                  x.const_data_ptr(), x.stride(0), x.stride(1), x.stride(2), cosines.const_data_ptr(),
                  sines.const_data_ptr(), cos.size(0) == 1 ? 0 : tokens * rotary_dim, out.mutable_data_ptr()},
       x);

@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "../core/problem.h"
+
 namespace flash_attn_binding {
 
 using torch::headeronly::ScalarType;
@@ -24,6 +26,27 @@ inline std::string shape_text(const Tensor& tensor) {
   std::string text = "(";
   for (int64_t i = 0; i < tensor.dim(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(tensor.size(i));
   return text + ")";
+}
+
+inline std::vector<int64_t> shape_of(const Tensor& tensor) {
+  std::vector<int64_t> shape;
+  for (int64_t axis = 0; axis < tensor.dim(); ++axis) shape.push_back(tensor.size(axis));
+  return shape;
+}
+
+// The dtype as the kernels know it.
+inline flash_attn::Element element_of(const char* name, const Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case ScalarType::Float:
+      return flash_attn::Element::kFloat32;
+    case ScalarType::BFloat16:
+      return flash_attn::Element::kBFloat16;
+    case ScalarType::Half:
+      return flash_attn::Element::kFloat16;
+    default:
+      refuse(std::string("`") + name + "` must have dtype Float, BFloat16 or Half, got " +
+             torch::headeronly::toString(tensor.scalar_type()));
+  }
 }
 
 inline void require_dim(const char* name, const Tensor& tensor, int64_t dim, const char* layout) {
