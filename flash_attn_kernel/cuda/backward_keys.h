@@ -5,9 +5,10 @@
 // dV.
 #pragma once
 
-#include "gradients.h"
+#include "../gpu/gradients.h"
+#include "tile.h"
 
-namespace flash_attn_cuda {
+namespace flash_attn_gpu {
 
 template <class Type, int kDim, int kRows, int kShares>
 struct BackwardKeys {
@@ -111,4 +112,4 @@ struct BackwardKeys {
   }
 };
 
-}  // namespace flash_attn_cuda
+}  // namespace flash_attn_gpu

@@ -2,9 +2,10 @@
 // dQ += dS K.
 #pragma once
 
-#include "gradients.h"
+#include "../gpu/gradients.h"
+#include "tile.h"
 
-namespace flash_attn_cuda {
+namespace flash_attn_gpu {
 
 template <class Type, int kDim, int kKeys>
 struct BackwardQueries {
@@ -86,4 +87,4 @@ struct BackwardQueries {
   }
 };
 
-}  // namespace flash_attn_cuda
+}  // namespace flash_attn_gpu

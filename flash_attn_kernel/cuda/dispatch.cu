@@ -1,9 +1,9 @@
 // Sends a call to the kernels of its element type.
 
+#include "../gpu/rows.h"
 #include "launch.cuh"
-#include "rows.h"
 
-namespace flash_attn_cuda {
+namespace flash_attn_gpu {
 
 void forward_bfloat16(const ForwardCall& call, int64_t longest_query, void* stream);
 void forward_float16(const ForwardCall& call, int64_t longest_query, void* stream);
@@ -30,4 +30,4 @@ void attention_combine(const CombineCall& call, void* stream) {
   StreamLauncher{static_cast<cudaStream_t>(stream)}.run<Combine>(Grid{call.rows, 1, 1}, call);
 }
 
-}  // namespace flash_attn_cuda
+}  // namespace flash_attn_gpu

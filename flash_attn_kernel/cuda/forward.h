@@ -5,9 +5,10 @@
 // blocks on the edge of what the rows see, or with a bias, leave the straight path.
 #pragma once
 
-#include "scores.h"
+#include "../gpu/scores.h"
+#include "tile.h"
 
-namespace flash_attn_cuda {
+namespace flash_attn_gpu {
 
 template <class Type, int kDim, int kRowTiles, int kKeys>
 struct Forward {
@@ -254,4 +255,4 @@ struct Forward {
   }
 };
 
-}  // namespace flash_attn_cuda
+}  // namespace flash_attn_gpu

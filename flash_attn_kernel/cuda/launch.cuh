@@ -8,7 +8,7 @@
 
 #include "kernels.h"
 
-namespace flash_attn_cuda {
+namespace flash_attn_gpu {
 namespace {
 
 template <class Kernel, class Call>
@@ -41,4 +41,4 @@ struct StreamLauncher {
 };
 
 }  // namespace
-}  // namespace flash_attn_cuda
+}  // namespace flash_attn_gpu

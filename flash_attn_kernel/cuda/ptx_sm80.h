@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-namespace flash_attn_cuda {
+namespace flash_attn_gpu {
 
 #define FA_DEVICE static __device__ __forceinline__
 #define FA_MEMBER __device__ __forceinline__
@@ -112,4 +112,4 @@ FA_DEVICE float log2_fast(float x) {
   return y;
 }
 
-}  // namespace flash_attn_cuda
+}  // namespace flash_attn_gpu

@@ -4,9 +4,9 @@
 // so that the eight rows of an 8x8 matrix fall on different banks.
 #pragma once
 
-#include "sequence.h"
+#include "../gpu/sequence.h"
 
-namespace flash_attn_cuda {
+namespace flash_attn_gpu {
 
 template <int kDim>
 FA_DEVICE uint32_t chunk_address(uint32_t tile, int row, int chunk) {
@@ -130,4 +130,4 @@ FA_DEVICE void add_product(const float (&p)[kRowTiles][kSum / 8][4], uint32_t ti
   }
 }
 
-}  // namespace flash_attn_cuda
+}  // namespace flash_attn_gpu

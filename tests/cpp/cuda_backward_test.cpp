@@ -4,7 +4,7 @@
 
 #include "simt/cases.h"
 
-using namespace flash_attn_cuda;
+using namespace flash_attn_gpu;
 using simt::Async;
 using simt::Case;
 using simt::EmulatorLauncher;

@@ -3,11 +3,11 @@
 // drawn anew each time.
 #define FA_SIMT_EMULATOR
 
-#include "../../flash_attn_kernel/cuda/plan.cpp"
-#include "../../flash_attn_kernel/cuda/rows.h"
+#include "../../flash_attn_kernel/gpu/plan.cpp"
+#include "../../flash_attn_kernel/gpu/rows.h"
 #include "simt/cases.h"
 
-using namespace flash_attn_cuda;
+using namespace flash_attn_gpu;
 using simt::Async;
 using simt::Case;
 using simt::EmulatorLauncher;

@@ -1,7 +1,7 @@
 // The layers' GPU kernels on the CPU, under the emulator of cuda_forward_test.cpp, against fp64 loops.
 #define FA_SIMT_EMULATOR
 
-#include "../../flash_attn_kernel/layers/cuda/kernels.h"
+#include "../../flash_attn_kernel/layers/gpu/kernels.h"
 
 #include <algorithm>
 #include <cmath>
@@ -12,7 +12,7 @@
 #include "check.h"
 #include "simt/block.h"
 
-using namespace flash_attn_cuda;
+using namespace flash_attn_gpu;
 
 namespace {
 

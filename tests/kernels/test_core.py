@@ -19,7 +19,7 @@ LEVELS = ("GENERIC", "AVX2", "AVX512", "AVX512_BF16") if IS_X86 else ("GENERIC",
 COMPILER = shutil.which("g++") or shutil.which("c++") or "c++"
 
 HIP_UNIT = """#include "{header}"
-using namespace flash_attn_cuda;
+using namespace flash_attn_gpu;
 template <class Kernel, class Call> __global__ void enter(Call call) {{ Kernel::run(call); }}
 template <class Type> void all() {{
   enter<RmsNormRow<Type>><<<1, 1>>>(RmsNormCall());
@@ -118,7 +118,7 @@ def test_layers_compile_for_amd_gpus(arch: str, tmp_path: Path) -> None:
     if compiler is None or not Path("/usr/include/hip/hip_runtime.h").is_file():
         pytest.skip("needs clang and the Debian packages libamdhip64-dev and rocm-device-libs")
     unit = tmp_path / "unit.hip"
-    header = ROOT / "flash_attn_kernel" / "layers" / "cuda" / "kernels.h"
+    header = ROOT / "flash_attn_kernel" / "layers" / "gpu" / "kernels.h"
     unit.write_text(HIP_UNIT.format(header=header), encoding="utf-8")
     flags = ["-x", "hip", f"--offload-arch={arch}", "--rocm-path=/usr", "-nogpulib", "-D__HIP_PLATFORM_AMD__"]
     command = [compiler, *flags, "-Wall", "-Werror", "-fsyntax-only", str(unit)]

@@ -5,9 +5,9 @@
 #include <stdexcept>
 #include <string>
 
-#include "kernels.h"
+#include "../gpu/kernels.h"
 
-namespace flash_attn_cuda {
+namespace flash_attn_gpu {
 namespace {
 
 template <class Kernel, class Call>
@@ -52,4 +52,4 @@ void silu(const SiluCall& call, void* stream) { launch(call.element, call, strea
 void silu_backward(const SiluBackwardCall& call, void* stream) { launch(call.element, call, stream); }
 void rotary(const RotaryCall& call, void* stream) { launch(call.element, call, stream); }
 
-}  // namespace flash_attn_cuda
+}  // namespace flash_attn_gpu

@@ -1,4 +1,4 @@
-// The layers on Apple GPUs: what layers/cuda/kernels.h computes, in Metal's own words, because its pointers carry
+// The layers on Apple GPUs: what layers/gpu/kernels.h computes, in Metal's own words, because its pointers carry
 // address spaces. One kernel of each kind and element type; a threadgroup has 256 threads.
 
 #include <metal_stdlib>

@@ -1,8 +1,8 @@
 // Runs the layers' kernels on a SYCL queue, which stands where a CUDA stream does.
 
-#include "../cuda/kernels.h"
+#include "../gpu/kernels.h"
 
-namespace flash_attn_cuda {
+namespace flash_attn_gpu {
 namespace {
 
 template <class Kernel, class Call>
@@ -46,4 +46,4 @@ void silu(const SiluCall& call, void* stream) { launch(call.element, call, strea
 void silu_backward(const SiluBackwardCall& call, void* stream) { launch(call.element, call, stream); }
 void rotary(const RotaryCall& call, void* stream) { launch(call.element, call, stream); }
 
-}  // namespace flash_attn_cuda
+}  // namespace flash_attn_gpu

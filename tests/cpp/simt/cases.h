@@ -15,7 +15,7 @@ struct EmulatorLauncher {
   Async async;
 
   template <class Kernel, class Call>
-  void run(flash_attn_cuda::Grid grid, const Call& call) const {
+  void run(flash_attn_gpu::Grid grid, const Call& call) const {
     static unsigned seed = 1;
     for (int z = 0; z < grid.z; ++z) {
       for (int y = 0; y < grid.y; ++y) {

@@ -12,7 +12,7 @@
 #define FA_MEMBER inline
 #define FA_UNROLL
 
-namespace flash_attn_cuda {
+namespace flash_attn_gpu {
 
 FA_DEVICE int thread_index() { return simt::running_block()->thread(); }
 FA_DEVICE int block_x() { return simt::running_block()->index().x; }
@@ -145,4 +145,4 @@ FA_DEVICE float exchange(float number, int mask) {
 FA_DEVICE float exp2_fast(float x) { return std::exp2(x); }
 FA_DEVICE float log2_fast(float x) { return std::log2(x); }
 
-}  // namespace flash_attn_cuda
+}  // namespace flash_attn_gpu

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "../../../flash_attn_kernel/core/philox.h"
-#include "../../../flash_attn_kernel/cuda/attention.h"
+#include "../../../flash_attn_kernel/gpu/attention.h"
 
 namespace simt {
 
@@ -182,8 +182,8 @@ struct Instance {
     p.v = v.strides();
     return p;
   }
-  flash_attn_cuda::Placement placement() const {
-    flash_attn_cuda::Placement p{};
+  flash_attn_gpu::Placement placement() const {
+    flash_attn_gpu::Placement p{};
     p.batch = shape.batch;
     p.query_room = query_rows;
     p.key_room = shape.page_size > 0 ? pages_per_entry * shape.page_size : key_rows;
@@ -199,7 +199,7 @@ struct Instance {
     p.page_table_stride = pages_per_entry;
     return p;
   }
-  flash_attn_cuda::LseStrides lse_strides() const {
+  flash_attn_gpu::LseStrides lse_strides() const {
     if (shape.packed) return {0, query_rows};
     return {static_cast<int64_t>(shape.heads) * shape.queries, shape.queries};
   }

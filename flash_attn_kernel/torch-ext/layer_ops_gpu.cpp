@@ -3,7 +3,7 @@
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 
-#include "../layers/cuda/layers.h"
+#include "../layers/gpu/layers.h"
 #include "layer_ops.h"
 
 namespace flash_attn_binding {
@@ -25,25 +25,25 @@ Tensor empty_result(const Tensor& like, const std::vector<int64_t>& sizes, Scala
 
 void run_layer(const flash_attn::RmsNormCall& call, const Tensor& like) {
   const DeviceGuard guard(like.get_device_index());
-  flash_attn_cuda::rms_norm(call, stream_of(like));
+  flash_attn_gpu::rms_norm(call, stream_of(like));
 }
 void run_layer(const flash_attn::RmsNormBackwardCall& call, const Tensor& like) {
   const DeviceGuard guard(like.get_device_index());
-  const int64_t parts = flash_attn_cuda::weight_gradient_parts(call.rows);
+  const int64_t parts = flash_attn_gpu::weight_gradient_parts(call.rows);
   const Tensor sums = empty_result(like, {parts, call.dim}, ScalarType::Float);
-  flash_attn_cuda::rms_norm_backward(call, static_cast<float*>(sums.mutable_data_ptr()), stream_of(like));
+  flash_attn_gpu::rms_norm_backward(call, static_cast<float*>(sums.mutable_data_ptr()), stream_of(like));
 }
 void run_layer(const flash_attn::SiluCall& call, const Tensor& like) {
   const DeviceGuard guard(like.get_device_index());
-  flash_attn_cuda::silu(call, stream_of(like));
+  flash_attn_gpu::silu(call, stream_of(like));
 }
 void run_layer(const flash_attn::SiluBackwardCall& call, const Tensor& like) {
   const DeviceGuard guard(like.get_device_index());
-  flash_attn_cuda::silu_backward(call, stream_of(like));
+  flash_attn_gpu::silu_backward(call, stream_of(like));
 }
 void run_layer(const flash_attn::RotaryCall& call, const Tensor& like) {
   const DeviceGuard guard(like.get_device_index());
-  flash_attn_cuda::rotary(call, stream_of(like));
+  flash_attn_gpu::rotary(call, stream_of(like));
 }
 
 }  // namespace flash_attn_binding

@@ -7,7 +7,7 @@
 
 #include "scores.h"
 
-namespace flash_attn_cuda {
+namespace flash_attn_gpu {
 
 template <int kRows>
 struct GradientFacts {
@@ -108,4 +108,4 @@ struct SinkGradient {
   }
 };
 
-}  // namespace flash_attn_cuda
+}  // namespace flash_attn_gpu

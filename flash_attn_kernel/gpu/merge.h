@@ -3,7 +3,7 @@
 
 #include "scores.h"
 
-namespace flash_attn_cuda {
+namespace flash_attn_gpu {
 
 template <class Type>
 struct Merge {
@@ -48,4 +48,4 @@ struct Merge {
   }
 };
 
-}  // namespace flash_attn_cuda
+}  // namespace flash_attn_gpu

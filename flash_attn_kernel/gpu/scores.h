@@ -4,9 +4,9 @@
 
 #include "../core/philox.h"
 #include "../core/softmax_state.h"
-#include "tile.h"
+#include "sequence.h"
 
-namespace flash_attn_cuda {
+namespace flash_attn_gpu {
 
 static constexpr float kLog2E = 1.4426950408889634f;
 static constexpr float kLn2 = 0.6931471805599453f;
@@ -135,4 +135,4 @@ FA_DEVICE FinishedRow finish_row(const Problem& problem, RowState seen, int head
                      (all.row_max + log2_fast(all.row_sum)) * kLn2};
 }
 
-}  // namespace flash_attn_cuda
+}  // namespace flash_attn_gpu

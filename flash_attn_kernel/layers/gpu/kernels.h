@@ -3,10 +3,10 @@
 
 #include <math.h>
 
-#include "device.h"
+#include "../../gpu/device.h"
 #include "layers.h"
 
-namespace flash_attn_cuda {
+namespace flash_attn_gpu {
 
 constexpr float kLog2OfE = 1.44269504088896340736f;
 constexpr int kBlockThreads = 256;
@@ -239,4 +239,4 @@ void launch_layer(const RotaryCall& call, const Launcher& launcher) {
   launcher.template run<RotaryToken<Type>>(LayerGrid{at_most_grid(call.batch * call.tokens), 1}, call);
 }
 
-}  // namespace flash_attn_cuda
+}  // namespace flash_attn_gpu

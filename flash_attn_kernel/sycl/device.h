@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-namespace flash_attn_cuda {
+namespace flash_attn_gpu {
 
 #define FA_DEVICE static inline
 #define FA_MEMBER inline
@@ -47,4 +47,4 @@ struct Float16 {
   }
 };
 
-}  // namespace flash_attn_cuda
+}  // namespace flash_attn_gpu

@@ -5,17 +5,17 @@
 
 #include <algorithm>
 
-#include "../cuda/attention.h"
+#include "../gpu/attention.h"
 #include "attention_ops.h"
 #include "attention_problem.h"
 
 namespace flash_attn_binding {
 namespace {
 
-using flash_attn_cuda::BackwardCall;
-using flash_attn_cuda::ForwardCall;
-using flash_attn_cuda::LseStrides;
-using flash_attn_cuda::Placement;
+using flash_attn_gpu::BackwardCall;
+using flash_attn_gpu::ForwardCall;
+using flash_attn_gpu::LseStrides;
+using flash_attn_gpu::Placement;
 
 constexpr int64_t kCopyElements = 8;  // the kernels copy 16 bytes at a time
 
@@ -151,11 +151,11 @@ std::tuple<Tensor, Tensor, Tensor> flash_attn_forward(
   call.lse_strides = lse_strides(shape, lse);
   const int64_t longest_query = std::min<int64_t>(max_seqlen_q, call.placement.query_room);
   const int64_t longest_key = std::min<int64_t>(max_seqlen_k, call.placement.key_room);
-  const flash_attn_cuda::ForwardPlan plan =
-      flash_attn_cuda::plan_forward(call.problem, call.placement, longest_query, longest_key);
+  const flash_attn_gpu::ForwardPlan plan =
+      flash_attn_gpu::plan_forward(call.problem, call.placement, longest_query, longest_key);
   const Tensor workspace = empty_like_device(q, {plan.workspace}, ScalarType::Float);
-  flash_attn_cuda::use_workspace(plan, static_cast<float*>(workspace.data_ptr()), &call);
-  flash_attn_cuda::attention_forward(call, longest_query, current_stream(q));
+  flash_attn_gpu::use_workspace(plan, static_cast<float*>(workspace.data_ptr()), &call);
+  flash_attn_gpu::attention_forward(call, longest_query, current_stream(q));
   return {first_elements(out, v.size(v.dim() - 1)), lse, empty_like_device(q, {0}, q.scalar_type())};
 }
 
@@ -218,7 +218,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> flash_attn_backward(
   call.dq_strides = row_strides(dq);
   call.dk_strides = row_strides(dk);
   call.dv_strides = row_strides(dv);
-  flash_attn_cuda::attention_backward(call, std::min<int64_t>(max_seqlen_q, call.placement.query_room),
+  flash_attn_gpu::attention_backward(call, std::min<int64_t>(max_seqlen_q, call.placement.query_room),
                                       std::min<int64_t>(max_seqlen_k, call.placement.key_room),
                                       current_stream(q));
   const int64_t head_dim = q.size(q.dim() - 1);
@@ -233,7 +233,7 @@ void flash_attn_append_kv(const Tensor& k_cache, const Tensor& v_cache, const Te
   const torch::stable::accelerator::DeviceGuard guard(k_cache.get_device_index());
   const bool packed = cu_seqlens_k_new.has_value();
   const int64_t batch = cache_seqlens.size(0);
-  flash_attn_cuda::AppendCall call{};
+  flash_attn_gpu::AppendCall call{};
   call.batch = narrow("the batch size", batch);
   call.lengths = index_array("cache_seqlens", cache_seqlens, k_cache, batch);
   call.offsets = index_array("cu_seqlens_k_new", cu_seqlens_k_new, k_cache, batch + 1);
@@ -267,7 +267,7 @@ void flash_attn_append_kv(const Tensor& k_cache, const Tensor& v_cache, const Te
     call.cache = cache.data_ptr();
     call.from_strides = row_strides(rows);
     call.cache_strides = row_strides(cache);
-    flash_attn_cuda::append_rows(call, current_stream(cache));
+    flash_attn_gpu::append_rows(call, current_stream(cache));
   };
   append("k_cache", k_cache, "k", k);
   append("v_cache", v_cache, "v", v);
@@ -281,7 +281,7 @@ std::tuple<Tensor, Tensor> flash_attn_combine(const Tensor& out_partial, const T
   const std::vector<int64_t> shape = {from.size(1), from.size(2), from.size(3)};
   const Tensor out = empty_like_device(from, {shape[0], shape[1], shape[2], from.size(4)}, ScalarType::Float);
   const Tensor lse = empty_like_device(from, shape, ScalarType::Float);
-  flash_attn_cuda::attention_combine(
+  flash_attn_gpu::attention_combine(
       {static_cast<const float*>(from.const_data_ptr()), static_cast<const float*>(from_lse.const_data_ptr()),
        shape[0] * shape[1] * shape[2], narrow("the number of splits", from.size(0)),
        narrow("head_dim", from.size(4)), static_cast<float*>(out.data_ptr()),

@@ -4,7 +4,7 @@
 #include "../core/tile_schedule.h"
 #include "attention.h"
 
-namespace flash_attn_cuda {
+namespace flash_attn_gpu {
 namespace {
 
 constexpr int64_t kShortestRows =
@@ -38,4 +38,4 @@ void use_workspace(const ForwardPlan& plan, float* workspace, ForwardCall* call)
   call->partial_out = workspace + 2 * rows;
 }
 
-}  // namespace flash_attn_cuda
+}  // namespace flash_attn_gpu

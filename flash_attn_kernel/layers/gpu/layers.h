@@ -3,7 +3,7 @@
 
 #include "../calls.h"
 
-namespace flash_attn_cuda {
+namespace flash_attn_gpu {
 
 using flash_attn::RmsNormBackwardCall;
 using flash_attn::RmsNormCall;
@@ -24,4 +24,4 @@ void silu(const SiluCall& call, void* stream);
 void silu_backward(const SiluBackwardCall& call, void* stream);
 void rotary(const RotaryCall& call, void* stream);
 
-}  // namespace flash_attn_cuda
+}  // namespace flash_attn_gpu

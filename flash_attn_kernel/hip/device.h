@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-namespace flash_attn_cuda {
+namespace flash_attn_gpu {
 
 #define FA_DEVICE static __device__ __forceinline__
 #define FA_MEMBER __device__ __forceinline__
@@ -43,4 +43,4 @@ struct Float16 {
   FA_DEVICE float low(uint32_t pair) { return __half2float(__ushort_as_half(static_cast<uint16_t>(pair))); }
 };
 
-}  // namespace flash_attn_cuda
+}  // namespace flash_attn_gpu

@@ -3,7 +3,7 @@
 
 #include "scores.h"
 
-namespace flash_attn_cuda {
+namespace flash_attn_gpu {
 
 struct Append {
   static constexpr int kThreads = 128;
@@ -69,4 +69,4 @@ struct Combine {
   }
 };
 
-}  // namespace flash_attn_cuda
+}  // namespace flash_attn_gpu

@@ -6,7 +6,7 @@
 #include "attention.h"
 #include "device.h"
 
-namespace flash_attn_cuda {
+namespace flash_attn_gpu {
 
 using flash_attn::ceil_div;
 using flash_attn::KeyRange;
@@ -125,4 +125,4 @@ FA_DEVICE int64_t lse_offset(const LseStrides& strides, const Sequence& sequence
          row_position(row, group);
 }
 
-}  // namespace flash_attn_cuda
+}  // namespace flash_attn_gpu

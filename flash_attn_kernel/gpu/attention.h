@@ -8,7 +8,7 @@
 
 #include "../core/problem.h"
 
-namespace flash_attn_cuda {
+namespace flash_attn_gpu {
 
 using flash_attn::Dropout;
 using flash_attn::Element;
@@ -131,4 +131,4 @@ void attention_backward(const BackwardCall& call, int64_t longest_query, int64_t
 void append_rows(const AppendCall& call, void* stream);
 void attention_combine(const CombineCall& call, void* stream);
 
-}  // namespace flash_attn_cuda
+}  // namespace flash_attn_gpu
