@@ -1,5 +1,5 @@
-// Chooses who executes the kernels: a GPU in its own language, or the emulator of its instructions that tests run on
-// the CPU.
+// Chooses who executes the kernels: a GPU in its own language, or the emulator of its instructions that tests
+// run on the CPU.
 #pragma once
 
 #if defined(FA_SIMT_EMULATOR)

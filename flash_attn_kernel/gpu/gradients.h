@@ -51,10 +51,10 @@ FA_DEVICE void differentiate(const Problem& problem, const ScoreScale& scale,
 }
 
 // delta = rowsum(dO * O) - dLSE. One warp per row.
-template <class Type>
+template <class Type, int kLanes = 32>
 struct Delta {
   static constexpr int kWarps = 4;
-  static constexpr int kThreads = 32 * kWarps;
+  static constexpr int kThreads = kLanes * kWarps;
   static constexpr int kSharedBytes = 0;
 
   // blockIdx: (four rows, kv head, batch entry).
@@ -62,16 +62,16 @@ struct Delta {
     const Problem& problem = call.problem;
     const Sequence sequence = find_sequence(call.placement, block_z());
     const int kv_head = block_y();
-    const int row = block_x() * kWarps + thread_index() / 32;
+    const int row = block_x() * kWarps + thread_index() / kLanes;
     if (row >= sequence.query_len * problem.group) return;
     const uint16_t* out = row_of(query_rows(call.out, problem.out, sequence, kv_head, problem.group), row);
     const uint16_t* dout =
         row_of(query_rows(call.dout, call.dout_strides, sequence, kv_head, problem.group), row);
     float sum = 0.0f;
-    for (int d = thread_index() % 32; d < problem.value_dim; d += 32)
+    for (int d = thread_index() % kLanes; d < problem.value_dim; d += kLanes)
       sum += Type::low(out[d]) * Type::low(dout[d]);
-    for (int distance = 16; distance > 0; distance /= 2) sum += exchange(sum, distance);
-    if (thread_index() % 32 != 0) return;
+    for (int distance = kLanes / 2; distance > 0; distance /= 2) sum += exchange(sum, distance);
+    if (thread_index() % kLanes != 0) return;
     if (call.dlse != nullptr) {
       const int head = kv_head * problem.group + row_head(row, problem.group);
       sum -= call.dlse[sequence.q_batch * call.dlse_strides.batch + head * call.dlse_strides.head +
@@ -83,8 +83,9 @@ struct Delta {
 
 // A sink's probability in a row is exp(sink - LSE), and its dP is 0: dsink = -sum of P_sink * delta. One warp
 // per head.
+template <int kLanes = 32>
 struct SinkGradient {
-  static constexpr int kThreads = 32;
+  static constexpr int kThreads = kLanes;
   static constexpr int kSharedBytes = 0;
 
   // blockIdx: (head).
@@ -103,7 +104,7 @@ struct SinkGradient {
         sum -= exp2_fast(sink - lse * kLog2E) * call.delta[at];
       }
     }
-    for (int distance = 16; distance > 0; distance /= 2) sum += exchange(sum, distance);
+    for (int distance = kLanes / 2; distance > 0; distance /= 2) sum += exchange(sum, distance);
     if (thread_index() == 0) call.dsinks[head] = sum;
   }
 };

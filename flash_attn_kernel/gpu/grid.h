@@ -1,5 +1,5 @@
-// The grid that a kernel runs on, and what the choice of kernels looks at. Launcher::run<Kernel>(grid, call) runs one:
-// on a stream, or under the emulator.
+// The grid that a kernel runs on, and what the choice of kernels looks at. Launcher::run<Kernel>(grid, call)
+// runs one: on a stream, or under the emulator.
 #pragma once
 
 #include "attention.h"

@@ -5,10 +5,10 @@
 
 namespace flash_attn_gpu {
 
-template <class Type>
+template <class Type, int kLanes = 32>
 struct Merge {
   static constexpr int kWarps = 4;
-  static constexpr int kThreads = 32 * kWarps;
+  static constexpr int kThreads = kLanes * kWarps;
   static constexpr int kSharedBytes = 0;
 
   // blockIdx: (four rows, kv head, batch entry).
@@ -16,7 +16,7 @@ struct Merge {
     const Problem& problem = call.problem;
     const Sequence sequence = find_sequence(call.placement, block_z());
     const int kv_head = block_y();
-    const int row = block_x() * kWarps + thread_index() / 32;
+    const int row = block_x() * kWarps + thread_index() / kLanes;
     if (row >= sequence.query_len * problem.group || row >= call.partial_rows) return;
     const int64_t head = static_cast<int64_t>(sequence.batch) * problem.kv_heads + kv_head;
     const int64_t first = head * call.splits * call.partial_rows + row;
@@ -29,12 +29,12 @@ struct Merge {
     }
     const FinishedRow finished =
         finish_row(problem, all, kv_head * problem.group + row_head(row, problem.group));
-    const int lane = thread_index() % 32;
+    const int lane = thread_index() % kLanes;
     if (lane == 0)
       call.lse[lse_offset(call.lse_strides, sequence, kv_head, problem.group, row)] = finished.lse;
     uint16_t* to = const_cast<uint16_t*>(
         row_of(query_rows(call.out, problem.out, sequence, kv_head, problem.group), row));
-    for (int d = 2 * lane; d < problem.value_dim; d += 64) {
+    for (int d = 2 * lane; d < problem.value_dim; d += 2 * kLanes) {
       float low = 0.0f, high = 0.0f;
       for (int split = 0; split < call.splits; ++split) {
         const int64_t at = first + static_cast<int64_t>(split) * call.partial_rows;

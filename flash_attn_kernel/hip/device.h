@@ -1,5 +1,5 @@
-// The instructions that the layers' kernels use, on AMD GPUs: the names and meanings of cuda/ptx_sm80.h. A
-// warp is 32 lanes here too, which is half of a wavefront on some.
+// The instructions that all kernels use, on AMD GPUs: the names and meanings of cuda/ptx_sm80.h. A warp is a
+// wavefront, of 64 lanes on some.
 #pragma once
 
 #include <hip/hip_fp16.h>
@@ -22,7 +22,7 @@ FA_DEVICE uint8_t* shared_memory() {
   return memory;
 }
 FA_DEVICE void sync_block() { __syncthreads(); }
-FA_DEVICE float exchange(float number, int mask) { return __shfl_xor(number, mask, 32); }
+FA_DEVICE float exchange(float number, int mask) { return __shfl_xor(number, mask); }
 FA_DEVICE float exp2_fast(float x) { return exp2f(x); }
 
 struct BFloat16 {

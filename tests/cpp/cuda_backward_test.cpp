@@ -1,171 +1,24 @@
-// The GPU backward kernels' own source on the CPU, instruction by instruction, against fp64 loops: no GPU
-// takes part.
+// The backward kernels' own source for sm_80 on the CPU, instruction by instruction: no GPU takes part.
 #define FA_SIMT_EMULATOR
 
-#include "simt/cases.h"
-
-using namespace flash_attn_gpu;
-using simt::Async;
-using simt::Case;
-using simt::EmulatorLauncher;
-using simt::Instance;
-using simt::Rows;
-using simt::Span;
+#include "../../flash_attn_kernel/cuda/kernels.h"
+#include "simt/backward.h"
 
 namespace {
 
-struct Gradients {
-  std::vector<double> dq, dk, dv, dsinks;
-};
+struct Sm80 {
+  static constexpr int kLanes = 32;
 
-template <class Type>
-struct Results {
-  Rows<Type> out, dout, dq, dk, dv;
-  std::vector<float> lse, dlse, delta, dsinks;
-
-  Results(Instance<Type>& in, const Case& c)
-      : out(in.query_outer, in.query_rows, c.heads, c.value_dim, nullptr),
-        dout(in.query_outer, in.query_rows, c.heads, c.value_dim, &in.random),
-        dq(in.query_outer, in.query_rows, c.heads, c.head_dim, nullptr),
-        dk(in.key_outer, in.key_rows, c.kv_heads, c.head_dim, nullptr),
-        dv(in.key_outer, in.key_rows, c.kv_heads, c.value_dim, nullptr),
-        lse(in.lse_size(), NAN),
-        delta(in.lse_size(), NAN),
-        dsinks(c.heads, NAN) {
-    std::normal_distribution<float> normal;
-    for (size_t i = 0; i < lse.size(); ++i) dlse.push_back(c.dlse ? normal(in.random) : 0.0f);
+  template <class Type, class Launcher>
+  static void backward(const flash_attn_gpu::BackwardCall& call, int64_t longest_query, int64_t longest_key,
+                       const Launcher& launcher) {
+    flash_attn_gpu::launch_backward<Type>(call, longest_query, longest_key, launcher);
   }
 };
-
-// The exact gradients; also fills what a forward pass would have left: out and lse.
-template <class Type>
-Gradients differentiate_exactly(const Instance<Type>& in, Results<Type>* r) {
-  const Case& c = in.shape;
-  const int group = c.heads / c.kv_heads;
-  Gradients g;
-  g.dq.assign(in.q.storage.size(), 0.0);
-  g.dk.assign(in.k.storage.size(), 0.0);
-  g.dv.assign(in.v.storage.size(), 0.0);
-  g.dsinks.assign(c.heads, 0.0);
-  for (int b = 0; b < c.batch; ++b) {
-    const Span& s = in.spans[b];
-    for (int h = 0; h < c.heads; ++h) {
-      for (int i = 0; i < s.queries; ++i) {
-        const simt::ExactRow row = simt::exact_row(in, b, h, i);
-        const int64_t lse_at = in.lse_at(b, h, i);
-        r->lse[lse_at] = static_cast<float>(row.lse);
-        const int64_t out_at = r->out.at(s.q_outer, s.query + i, h),
-                      q_at = in.q.at(s.q_outer, s.query + i, h);
-        double delta = -r->dlse[lse_at];
-        std::vector<double> dp(s.keys, 0.0);
-        for (int d = 0; d < c.value_dim; ++d) {
-          double out = 0.0;
-          const double dout = r->dout.number(out_at + d);
-          for (int j = 0; j < s.keys; ++j) {
-            if (!in.keeps(b, h, i, j)) continue;
-            const int64_t v_at = in.key_at(in.v, b, j, h / group) + d;
-            const double p = row.p[j] / (1.0 - c.dropout);
-            out += p * in.v.number(v_at);
-            dp[j] += dout * in.v.number(v_at) / (1.0 - c.dropout);
-            g.dv[v_at] += p * dout;
-          }
-          r->out.data[out_at + d] = static_cast<uint16_t>(Type::pack(static_cast<float>(out), 0.0f));
-          delta += dout * out;
-        }
-        if (c.sinks) g.dsinks[h] -= std::exp(in.sinks[h] - row.lse) * delta;
-        for (int j = 0; j < s.keys; ++j) {
-          const double ds = row.p[j] * (dp[j] - delta) * row.slope[j];
-          const int64_t k_at = in.key_at(in.k, b, j, h / group);
-          for (int d = 0; d < c.head_dim; ++d) {
-            g.dq[q_at + d] += ds * in.k.number(k_at + d);
-            g.dk[k_at + d] += ds * in.q.number(q_at + d);
-          }
-        }
-      }
-    }
-  }
-  return g;
-}
-
-template <class Type>
-void check_gradient(const Case& c, const char* what, const Rows<Type>& actual,
-                    const std::vector<double>& exact, const std::vector<int64_t>& places) {
-  double worst = 0.0, largest = 1.0;
-  for (const int64_t at : places) {
-    for (int d = 0; d < actual.dim; ++d) {
-      const double error = std::abs(actual.number(at + d) - exact[at + d]);
-      worst = error > worst || std::isnan(error) ? error : worst;
-      largest = std::max(largest, std::abs(exact[at + d]));
-    }
-  }
-  CHECK(worst < 2e-2 * largest, "%s: %s is off by %g", c.name, what, worst);
-}
-
-template <class Type>
-void check_backward(const Case& c, Async async) {
-  Instance<Type> in(c, 9);
-  Results<Type> r(in, c);
-  const Gradients exact = differentiate_exactly(in, &r);
-  BackwardCall call{};
-  call.problem = in.problem();
-  call.problem.out = r.out.strides();
-  call.placement = in.placement();
-  call.q = in.q.data;
-  call.k = in.k.data;
-  call.v = in.v.data;
-  call.out = r.out.data;
-  call.dout = r.dout.data;
-  call.lse = r.lse.data();
-  call.dlse = c.dlse ? r.dlse.data() : nullptr;
-  call.delta = r.delta.data();
-  call.dq = r.dq.data;
-  call.dk = r.dk.data;
-  call.dv = r.dv.data;
-  call.dsinks = c.sinks ? r.dsinks.data() : nullptr;
-  call.lse_strides = call.dlse_strides = in.lse_strides();
-  call.dlse_query_stride = 1;
-  call.dout_strides = r.dout.strides();
-  call.dq_strides = r.dq.strides();
-  call.dk_strides = r.dk.strides();
-  call.dv_strides = r.dv.strides();
-
-  launch_backward<Type>(call, c.queries, c.keys, EmulatorLauncher{async});
-
-  std::vector<int64_t> query_places, key_places, value_places;
-  for (int b = 0; b < c.batch; ++b) {
-    const Span& s = in.spans[b];
-    for (int i = 0; i < s.queries; ++i) {
-      for (int h = 0; h < c.heads; ++h) query_places.push_back(in.q.at(s.q_outer, s.query + i, h));
-    }
-    for (int j = 0; j < s.keys; ++j) {
-      for (int h = 0; h < c.kv_heads; ++h) {
-        key_places.push_back(in.key_at(in.k, b, j, h));
-        value_places.push_back(in.key_at(in.v, b, j, h));
-      }
-    }
-  }
-  check_gradient(c, "dq", r.dq, exact.dq, query_places);
-  check_gradient(c, "dk", r.dk, exact.dk, key_places);
-  check_gradient(c, "dv", r.dv, exact.dv, value_places);
-  for (int h = 0; c.sinks && h < c.heads; ++h) {
-    const double error = std::abs(r.dsinks[h] - exact.dsinks[h]);
-    CHECK(error < 2e-2 * std::max(1.0, std::abs(exact.dsinks[h])), "%s: dsinks is off by %g", c.name, error);
-  }
-}
 
 }  // namespace
 
 int main() {
-  for (const Case& c : simt::all_cases()) {
-    if (c.page_size > 0) continue;  // pages have no gradient
-    check_backward<BFloat16>(c, Async::kLate);
-    check_backward<Float16>(c, Async::kEarly);
-  }
-  for (const int dim : {128, 256}) {
-    Case c = simt::named(dim == 128 ? "head dim 128" : "head dim 256");
-    c.causal = c.sinks = true;
-    c.head_dim = c.value_dim = dim;
-    check_backward<BFloat16>(c, Async::kLate);
-  }
+  simt::check_backward_cases<Sm80, flash_attn_gpu::BFloat16, flash_attn_gpu::Float16>();
   return report();
 }

@@ -1,5 +1,6 @@
-// Runs one block of a GPU kernel on the CPU: each thread is a fiber, warps meet at collective instructions,
-// the block at barriers, and shared memory remembers who wrote and read what since when.
+// Runs one block of a GPU kernel on the CPU: each thread is a fiber, warps (of as many lanes as the device's
+// have) meet at collective instructions, the block at barriers, and shared memory remembers who wrote and
+// read what since when.
 //
 // The order of threads is drawn anew in every round. What is asynchronous happens at the latest moment that
 // the program allows, or at the earliest; both must give the same results, and a program that reads what may
@@ -28,12 +29,23 @@ struct Index3 {
   int x, y, z;
 };
 
-// 16 bytes of shared memory.
+constexpr int kMostLanes = 64;
+constexpr int kSeveral = -2;
+
+// 16 bytes of shared memory that asynchronous copies write and whole warps read.
 struct Chunk {
   int write_epoch = -1;  // the barriers that had passed when its last write was complete; -1: never written
   int copying_thread = -1;  // a copy that nobody has waited for
   int read_epoch = -1;
-  int reading_warp = -1;  // -2: several
+  int reading_warp = -1;  // or kSeveral
+};
+
+// 4 bytes of shared memory that threads store and load by themselves.
+struct Word {
+  int write_epoch = -1;
+  int writing_thread = -1;
+  int read_epoch = -1;
+  int reading_thread = -1;  // or kSeveral
 };
 
 struct Copy {
@@ -54,14 +66,19 @@ struct Meeting {
   const char* what = nullptr;
   int arrived = 0;
   int generation = 0;
-  const void* operands[32] = {};
-  void* results[32] = {};
+  const void* operands[kMostLanes] = {};
+  void* results[kMostLanes] = {};
 };
 
 class Block {
  public:
-  Block(int threads, int shared_bytes, Index3 index, Async async, unsigned seed)
-      : index_(index), async_(async), order_(seed), threads_(threads), warps_(threads / 32) {
+  Block(int threads, int shared_bytes, Index3 index, Async async, unsigned seed, int lanes = 32)
+      : index_(index),
+        async_(async),
+        lanes_(lanes),
+        order_(seed),
+        threads_(threads),
+        warps_(threads / lanes) {
     // Uninitialised shared memory holds NaN in every format.
     shared_bytes_ = (shared_bytes + 127) / 128 * 128;
     shared_.reset(static_cast<uint8_t*>(std::aligned_alloc(128, static_cast<size_t>(shared_bytes_) + 128)));
@@ -73,6 +90,7 @@ class Block {
   bool run(const std::function<void()>& kernel);
 
   int thread() const { return current_; }
+  int lanes() const { return lanes_; }
   Index3 index() const { return index_; }
   uint8_t* shared() { return shared_.get(); }
   uint32_t address(const void* pointer) const {
@@ -96,7 +114,7 @@ class Block {
       complain("a copy from an address that is no multiple of 16");
     Chunk& chunk = chunk_at(to);
     if (chunk.copying_thread >= 0) complain("two copies on their way to one place");
-    if (chunk.read_epoch == epoch_ && chunk.reading_warp != current_ / 32) {
+    if (chunk.read_epoch == epoch_ && chunk.reading_warp != warp()) {
       complain("a copy to what another warp may still read");
     }
     chunk.copying_thread = current_;
@@ -128,24 +146,57 @@ class Block {
     if (chunk.copying_thread >= 0) complain("a read of what may not have been copied yet");
     if (chunk.write_epoch < 0) complain("a read of shared memory that was never written");
     if (chunk.write_epoch == epoch_) complain("a read without a barrier after the copy");
-    const int warp = current_ / 32;
-    chunk.reading_warp = chunk.read_epoch == epoch_ && chunk.reading_warp != warp ? -2 : warp;
+    chunk.reading_warp = chunk.read_epoch == epoch_ && chunk.reading_warp != warp() ? kSeveral : warp();
     chunk.read_epoch = epoch_;
     return reinterpret_cast<const uint16_t*>(shared_.get() + address);
+  }
+
+  // Stores and loads of a thread by itself: seen by itself at once, by the others after a barrier. An access
+  // of n bytes has an address that is a multiple of n, or of 16 if n is larger.
+  void store(uint32_t to, const void* from, int bytes) {
+    if (to % static_cast<uint32_t>(std::min(bytes, 16)) != 0) complain("a store to an unaligned address");
+    if (!is_inside(to, bytes)) return;
+    for (uint32_t at = to / 4; at < (to + static_cast<uint32_t>(bytes)) / 4; ++at) {
+      Word& word = word_at(at);
+      if (word.read_epoch == epoch_ && word.reading_thread != current_) {
+        complain("a store to what another thread may still read");
+      }
+      if (word.write_epoch == epoch_ && word.writing_thread != current_) {
+        complain("two threads store to one place");
+      }
+      word.write_epoch = epoch_;
+      word.writing_thread = current_;
+    }
+    std::memcpy(shared_.get() + to, from, static_cast<size_t>(bytes));
+  }
+  void load(void* to, uint32_t from, int bytes) {
+    if (from % static_cast<uint32_t>(std::min(bytes, 16)) != 0) complain("a load from an unaligned address");
+    if (!is_inside(from, bytes)) return;
+    for (uint32_t at = from / 4; at < (from + static_cast<uint32_t>(bytes)) / 4; ++at) {
+      Word& word = word_at(at);
+      if (word.write_epoch < 0) complain("a load of shared memory that was never written");
+      if (word.write_epoch == epoch_ && word.writing_thread != current_) {
+        complain("a load without a barrier after another thread's store");
+      }
+      const bool is_mine = word.read_epoch != epoch_ || word.reading_thread == current_;
+      word.reading_thread = is_mine ? current_ : kSeveral;
+      word.read_epoch = epoch_;
+    }
+    std::memcpy(to, shared_.get() + from, static_cast<size_t>(bytes));
   }
 
   // All lanes of the warp bring operands and leave with results; the last one to come computes for all.
   template <class Compute>
   void meet(const char* what, const void* operand, void* result, const Compute& compute) {
-    Meeting& warp = warps_[static_cast<size_t>(current_ / 32)];
+    Meeting& warp = warps_[static_cast<size_t>(current_ / lanes_)];
     if (warp.arrived > 0 && std::strcmp(warp.what, what) != 0) {
       complain(std::string("lanes of one warp meet at `") + warp.what + "` and at `" + what + "`");
     }
     warp.what = what;
-    warp.operands[current_ % 32] = operand;
-    warp.results[current_ % 32] = result;
+    warp.operands[current_ % lanes_] = operand;
+    warp.results[current_ % lanes_] = result;
     const int generation = warp.generation;
-    if (++warp.arrived < 32) {
+    if (++warp.arrived < lanes_) {
       while (warp.generation == generation) yield();
       return;
     }
@@ -165,6 +216,7 @@ class Block {
 
  private:
   static void enter();
+  int warp() const { return current_ / lanes_; }
   Thread& me() { return threads_[static_cast<size_t>(current_)]; }
   void yield() { swapcontext(&me().context, &scheduler_); }
   void open_barrier() {
@@ -181,17 +233,30 @@ class Block {
     return chunks_[address / 16];
   }
 
+  bool is_inside(uint32_t address, int bytes) {
+    if (static_cast<int64_t>(address) + bytes <= shared_bytes_) return true;
+    complain("an address outside shared memory");
+    return false;
+  }
+  // Made when first needed: kernels that only copy asynchronously have none.
+  Word& word_at(uint32_t index) {
+    if (words_.empty()) words_.resize(static_cast<size_t>(shared_bytes_ / 4));
+    return words_[index];
+  }
+
   struct Free {
     void operator()(uint8_t* memory) const { std::free(memory); }
   };
 
   Index3 index_;
   Async async_;
+  int lanes_;
   std::mt19937 order_;
   std::vector<Thread> threads_;
   std::vector<Meeting> warps_;
   Meeting barrier_;
   std::vector<Chunk> chunks_;
+  std::vector<Word> words_;
   std::unique_ptr<uint8_t[], Free> shared_;
   int shared_bytes_ = 0;
   ucontext_t scheduler_ = {};

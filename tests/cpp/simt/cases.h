@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "../../../flash_attn_kernel/cuda/kernels.h"
+#include "../../../flash_attn_kernel/gpu/grid.h"
 #include "../check.h"
 #include "block.h"
 #include "problem.h"
@@ -13,6 +13,7 @@ namespace simt {
 // Runs every block of a grid, one after the other.
 struct EmulatorLauncher {
   Async async;
+  int lanes = 32;  // of a warp
 
   template <class Kernel, class Call>
   void run(flash_attn_gpu::Grid grid, const Call& call) const {
@@ -20,7 +21,7 @@ struct EmulatorLauncher {
     for (int z = 0; z < grid.z; ++z) {
       for (int y = 0; y < grid.y; ++y) {
         for (int x = 0; x < static_cast<int>(grid.x); ++x) {
-          Block block(Kernel::kThreads, Kernel::kSharedBytes, {x, y, z}, async, ++seed);
+          Block block(Kernel::kThreads, Kernel::kSharedBytes, {x, y, z}, async, ++seed, lanes);
           CHECK(block.run([&] { Kernel::run(call); }), "block (%d, %d, %d)", x, y, z);
         }
       }
@@ -118,6 +119,34 @@ inline std::vector<Case> all_cases() {
     c.lengths = true;
     c.queries = 3;
     c.keys = 150;
+  }
+  return cases;
+}
+
+// Both directions also try the wider kernels; pages have no gradient.
+inline std::vector<Case> forward_cases() {
+  std::vector<Case> cases = all_cases();
+  for (const int dim : {128, 256}) {
+    for (const int queries : {9, 70}) {
+      Case c = named(dim == 128 ? "head dim 128" : "head dim 256");
+      c.causal = c.sinks = true;
+      c.queries = queries;
+      c.head_dim = c.value_dim = dim;
+      cases.push_back(c);
+    }
+  }
+  return cases;
+}
+inline std::vector<Case> backward_cases() {
+  std::vector<Case> cases;
+  for (const Case& c : all_cases()) {
+    if (c.page_size == 0) cases.push_back(c);
+  }
+  for (const int dim : {128, 256}) {
+    Case c = named(dim == 128 ? "head dim 128" : "head dim 256");
+    c.causal = c.sinks = true;
+    c.head_dim = c.value_dim = dim;
+    cases.push_back(c);
   }
   return cases;
 }

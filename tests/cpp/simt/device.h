@@ -133,9 +133,10 @@ struct Float16 {
 
 FA_DEVICE float exchange(float number, int mask) {
   float result;
+  const int lanes = simt::running_block()->lanes();
   simt::running_block()->meet(
-      "shfl", &number, &result, [mask](const void* const* numbers, void* const* results) {
-        for (int lane = 0; lane < 32; ++lane) {
+      "shfl", &number, &result, [mask, lanes](const void* const* numbers, void* const* results) {
+        for (int lane = 0; lane < lanes; ++lane) {
           *static_cast<float*>(results[lane]) = *static_cast<const float*>(numbers[lane ^ mask]);
         }
       });

@@ -1,0 +1,68 @@
+// Forward kernels of any GPU under the emulator, against fp64 loops. Kernels has what one GPU brings:
+// `kLanes` of a warp, and forward<Type>(call, longest_query, launcher).
+#pragma once
+
+#include "../../../flash_attn_kernel/gpu/plan.cpp"
+#include "cases.h"
+
+namespace simt {
+
+using flash_attn_gpu::ForwardCall;
+using flash_attn_gpu::ForwardPlan;
+
+template <class Kernels, class Type>
+void check_forward(const Case& c, Async async) {
+  Instance<Type> in(c, 5);
+  Rows<Type> out(in.query_outer, in.query_rows, c.heads, c.value_dim, nullptr);
+  std::vector<float> lse(in.lse_size(), NAN);
+  ForwardCall call{};
+  call.problem = in.problem();
+  call.problem.out = out.strides();
+  call.placement = in.placement();
+  call.q = in.q.data;
+  call.k = in.k.data;
+  call.v = in.v.data;
+  call.out = out.data;
+  call.lse = lse.data();
+  call.lse_strides = in.lse_strides();
+  const ForwardPlan plan = plan_forward(call.problem, call.placement, c.queries, c.keys);
+  CHECK((plan.splits > 1) == (c.keys > 128 && c.queries * call.problem.group <= 64), "%s: %d splits", c.name,
+        plan.splits);
+  std::vector<float> workspace(static_cast<size_t>(plan.workspace), NAN);
+  use_workspace(plan, workspace.data(), &call);
+  Kernels::template forward<Type>(call, c.queries, EmulatorLauncher{async, Kernels::kLanes});
+
+  double worst = 0.0, worst_lse = 0.0;
+  for (int b = 0; b < c.batch; ++b) {
+    const Span& s = in.spans[static_cast<size_t>(b)];
+    for (int h = 0; h < c.heads; ++h) {
+      for (int i = 0; i < s.queries; ++i) {
+        const ExactRow row = exact_row(in, b, h, i);
+        worst_lse = std::max(worst_lse, std::abs(lse[in.lse_at(b, h, i)] - row.lse));
+        for (int d = 0; d < c.value_dim; ++d) {
+          double exact = 0.0;
+          for (int j = 0; j < s.keys; ++j) {
+            if (!in.keeps(b, h, i, j)) continue;
+            exact +=
+                row.p[j] * in.v.number(in.key_at(in.v, b, j, h / call.problem.group) + d) / (1.0 - c.dropout);
+          }
+          const double error = std::abs(out.number(out.at(s.q_outer, s.query + i, h) + d) - exact);
+          worst = error > worst || std::isnan(error) ? error : worst;
+        }
+      }
+    }
+  }
+  CHECK(worst < 2e-2, "%s: out is off by %g", c.name, worst);
+  CHECK(worst_lse < 1e-3, "%s: lse is off by %g", c.name, worst_lse);
+}
+
+// All cases, in both formats; copies at the latest and at the earliest moment.
+template <class Kernels, class BFloat16, class Float16>
+void check_forward_cases() {
+  for (const Case& c : forward_cases()) {
+    check_forward<Kernels, BFloat16>(c, Async::kLate);
+    if (c.head_dim <= 64) check_forward<Kernels, Float16>(c, Async::kEarly);
+  }
+}
+
+}  // namespace simt

@@ -1,0 +1,53 @@
+// The kernels that only move rows, under the emulator.
+#pragma once
+
+#include "../../../flash_attn_kernel/gpu/rows.h"
+#include "cases.h"
+
+namespace simt {
+
+// New keys go to their pages; partial results of the same rows become one.
+template <class Float16>
+void check_moved_rows(int lanes) {
+  std::mt19937 random(3);
+  Rows<Float16> from(2, 5, 2, 24, &random), cache(7, 4, 2, 24, &random);
+  const int32_t lengths[] = {3, 6}, pages[] = {4, 2, 6, 1, 5, 3};
+  flash_attn_gpu::AppendCall append{2,
+                                    2,
+                                    24,
+                                    5,
+                                    12,
+                                    7,
+                                    4,
+                                    lengths,
+                                    nullptr,
+                                    nullptr,
+                                    pages,
+                                    3,
+                                    from.data,
+                                    cache.data,
+                                    from.strides(),
+                                    cache.strides()};
+  EmulatorLauncher{Async::kLate, lanes}.run<flash_attn_gpu::Append>(flash_attn_gpu::Grid{5, 2, 2}, append);
+  for (int b = 0; b < 2; ++b) {
+    for (int i = 0; i < 5; ++i) {
+      const int index = lengths[b] + i;
+      const int64_t at = cache.at(pages[b * 3 + index / 4], index % 4, 1) + 23;
+      CHECK(cache.data[at] == from.data[from.at(b, i, 1) + 23], "entry %d, token %d", b, i);
+    }
+  }
+
+  const float infinity = std::numeric_limits<float>::infinity();
+  const float parts[] = {1.0f, 2.0f, NAN, 3.0f, 5.0f, NAN},
+              lses[] = {0.0f, infinity, std::log(3.0f), -infinity};
+  float out[4] = {}, lse[2] = {};
+  const float out_partial[] = {parts[0], parts[1], parts[2], parts[2],
+                               parts[3], parts[4], parts[5], parts[5]};
+  EmulatorLauncher{Async::kLate, lanes}.run<flash_attn_gpu::Combine>(
+      flash_attn_gpu::Grid{2, 1, 1}, flash_attn_gpu::CombineCall{out_partial, lses, 2, 2, 2, out, lse});
+  CHECK(std::abs(out[0] - 2.5f) < 1e-6f && std::abs(out[1] - 4.25f) < 1e-6f, "%g %g", out[0], out[1]);
+  CHECK(out[2] == 0.0f && out[3] == 0.0f && lse[1] == -infinity, "a row without parts");
+  CHECK(std::abs(lse[0] - std::log(4.0f)) < 1e-6f, "%g", lse[0]);
+}
+
+}  // namespace simt
