@@ -95,7 +95,8 @@ def project_files(*patterns: str) -> Iterator[Path]:
             if path.is_file() and not MADE & set(relative.parts) and any(relative.match(p) for p in patterns or ("*",)):
                 yield relative
     for path in sorted(ROOT.iterdir()):
-        if path.is_file() and any(path.match(pattern) for pattern in patterns or ("*",)):
+        is_file = path.is_file() and path.name != ".git"  # which is a file where git made a second checkout
+        if is_file and any(path.match(pattern) for pattern in patterns or ("*",)):
             yield path.relative_to(ROOT)
 
 
