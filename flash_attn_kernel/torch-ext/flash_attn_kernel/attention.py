@@ -9,13 +9,14 @@ import torch
 
 from . import autograd  # noqa: F401  (registers the gradient and the fake implementations)
 from ._ops import ops
+from .arguments import as_index, as_window, longest_lengths, new_rng_state, unit_stride
 from .checks import check_number, check_problem, check_results
 
 _without_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", nullcontext)  # noqa: SLF001 - no public name
 """Inside, ops go past their gradients: what torch itself puts around the forward of an autograd function."""
 
-_NO_TENSORS = (None,) * 11
-"""The optional tensors of `flash_attn_forward`, all absent."""
+_NO_INDICES = (None,) * 7
+"""What `flash_attn_forward` takes for packed sequences, lengths and caches, all absent."""
 
 
 def attend(
@@ -58,14 +59,15 @@ def attend(
     sinks, through out and through lse.
     """
     softcap = 0.0 if softcap is None else softcap
-    tensors = (cu_seqlens_q, cu_seqlens_k, seqused_q, seqused_k, leftpad_k, block_table, cache_batch_idx)
-    tensors += (alibi_slopes, sinks, attn_mask, rng_state)
-    has_options = tensors.count(None) < len(tensors) or softcap or dropout_p or return_probs
-    if not has_options and _is_inference(q, k, v):
+    unusual = (cu_seqlens_q, cu_seqlens_k, seqused_q, seqused_k, leftpad_k, block_table, cache_batch_idx)
+    unusual += (alibi_slopes, rng_state)
+    is_usual = unusual.count(None) == len(unusual) and not dropout_p and not return_probs
+    if is_usual and _is_inference(q, k, v, sinks):
         try:
-            return _infer(q, k, v, softmax_scale, causal, window_size, empty_lse)
+            return _infer(q, k, v, sinks, attn_mask, softmax_scale, causal, window_size, softcap, empty_lse)
         except Exception:
-            check_problem(q, k, v, softmax_scale=softmax_scale)  # says more clearly what the op refuses
+            # Says more clearly what the op refuses.
+            check_problem(q, k, v, sinks=sinks, attn_mask=attn_mask, softmax_scale=softmax_scale, softcap=softcap)
             raise
     check_problem(
         q,
@@ -127,38 +129,50 @@ def attend(
     return out, lse, probs, rng_state
 
 
-def _is_inference(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> bool:
-    """Say whether these are tensors with data, on the CPU, of which nobody asks a gradient."""
-    plain = type(q) is type(k) is type(v) is torch.Tensor and q.is_cpu and k.is_cpu and v.is_cpu
-    return plain and not _may_be_differentiated(q, k, v, None)
+def _is_inference(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, sinks: torch.Tensor | None) -> bool:
+    """Say whether these are tensors with data of which nobody asks a gradient."""
+    plain = type(q) is type(k) is type(v) is torch.Tensor and not (q.is_meta or k.is_meta or v.is_meta)
+    plain = plain and (sinks is None or isinstance(sinks, torch.Tensor))
+    return plain and not _may_be_differentiated(q, k, v, sinks)
 
 
 def _infer(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
+    sinks: torch.Tensor | None,
+    attn_mask: torch.Tensor | None,
     softmax_scale: float | None,
     causal: bool,
     window_size: Sequence[int | None] | torch.Tensor | None,
+    softcap: float,
     empty_lse: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
-    """Attend within a dense batch, with little Python: of the checks, the op lacks only that of the scale."""
+    """Attend within a dense batch with little Python: the op checks all but the numbers and the dtype of the sinks."""
     softmax_scale = float(q.size(-1) ** -0.5 if softmax_scale is None else softmax_scale)
     check_number("softmax_scale", softmax_scale)
+    check_number("softcap", softcap)
+    if sinks is not None and not (sinks.dtype is torch.float32 and sinks.is_contiguous()):
+        check_problem(q, k, v, sinks=sinks)
+        sinks = sinks.float().contiguous()
     window_left, window_right = as_window(window_size)
     with _without_autograd():
         out, lse, probs = ops.flash_attn_forward(
             unit_stride(q),
             unit_stride(k),
             unit_stride(v),
-            *_NO_TENSORS,
+            *_NO_INDICES,
+            None,  # alibi_slopes
+            sinks,
+            attn_mask,
+            None,  # rng_state
             q.size(1),
             k.size(1),
             softmax_scale,
             bool(causal),
             window_left,
             window_right,
-            0.0,
+            max(float(softcap), 0.0),
             0.0,
             False,  # noqa: FBT003  (return_probs)
             empty_lse,
@@ -238,63 +252,3 @@ def attend_backward(
         float(dropout_p),
         True,  # noqa: FBT003  (deterministic)
     )
-
-
-def new_rng_state() -> torch.Tensor:
-    """Draw the state of one dropout pattern, int64 (2,), from torch's default CPU generator."""
-    return torch.randint(torch.iinfo(torch.int64).max, (2,), dtype=torch.int64)
-
-
-def as_window(window_size: Sequence[int | None] | torch.Tensor | None) -> tuple[int, int]:
-    """Return (left, right) as ints, with -1 for an unbounded side.
-
-    window_size: a pair of ints or 0-d tensors (None on a side: unbounded), a tensor of two, or None for no window.
-    """
-    if window_size is None or (isinstance(window_size, tuple) and window_size == (-1, -1)):
-        return -1, -1
-    if len(window_size) != 2:
-        raise ValueError(f"`window_size` must be a pair (left, right), got {window_size}")
-    sides = tuple(-1 if side is None else int(side) for side in window_size)
-    if min(sides) < -1:
-        raise ValueError(f"`window_size` must be at least 0 on each side, or -1 for unbounded, got {sides}")
-    return sides
-
-
-def unit_stride(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the tensor itself if its last dimension is contiguous, else a copy."""
-    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
-
-
-def as_index(index: torch.Tensor | None) -> torch.Tensor | None:
-    """Return an index tensor as the ops take it: contiguous int32, or None."""
-    return None if index is None else index.to(torch.int32).contiguous()
-
-
-def longest_lengths(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    block_table: torch.Tensor | None,
-    cu_seqlens_q: torch.Tensor,
-    cu_seqlens_k: torch.Tensor,
-    max_seqlen_q: int | torch.Tensor,
-    max_seqlen_k: int | torch.Tensor,
-) -> tuple[int, int]:
-    """Return upper bounds of the sequence lengths, as ints.
-
-    A dense batch states its own. max_seqlen_q, max_seqlen_k: ints, or tensors of one element; what they hold cannot
-    be read while a graph is captured, where the number of packed tokens is the bound.
-    """
-    capacity_k = k.shape[0] if block_table is None else block_table.shape[1] * k.shape[1]
-    longest_q = q.shape[1] if cu_seqlens_q is None else _as_length("max_seqlen_q", max_seqlen_q, q.shape[0])
-    if block_table is None and cu_seqlens_k is None:
-        return longest_q, k.shape[1]
-    return longest_q, _as_length("max_seqlen_k", max_seqlen_k, capacity_k)
-
-
-def _as_length(name: str, length: int | torch.Tensor | None, bound: int) -> int:
-    if length is None or (isinstance(length, torch.Tensor) and torch.compiler.is_compiling()):
-        return bound
-    length = int(length) if isinstance(length, torch.Tensor) else length
-    if length < 0:
-        raise ValueError(f"`{name}` must be at least 0, got {length}")
-    return length

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from ._ops import ops
-from .attention import as_index, as_window, attend, unit_stride
+from .arguments import as_index, as_window, unit_stride
+from .attention import attend
 from .autograd import WithoutGradient
 from .checks import check_device, check_index, check_problem, check_type
 from .rotary import rotate, token_positions
