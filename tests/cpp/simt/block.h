@@ -85,6 +85,7 @@ class Block {
     std::memset(shared_.get(), 0xFF, static_cast<size_t>(shared_bytes_));
     chunks_.resize(static_cast<size_t>(shared_bytes_ / 16));
   }
+  virtual ~Block() = default;
 
   // Returns whether all threads came to their end without a complaint.
   bool run(const std::function<void()>& kernel);
@@ -98,8 +99,9 @@ class Block {
     return static_cast<uint32_t>(offset);
   }
   bool failed() const { return failed_; }
+  const std::string& complaint() const { return complaint_; }  // the first one
 
-  void sync() {
+  virtual void sync() {
     const int generation = barrier_.generation;
     if (++barrier_.arrived == live_) {
       open_barrier();
@@ -108,7 +110,7 @@ class Block {
     }
   }
 
-  void copy(uint32_t to, const void* from, bool valid) {
+  virtual void copy(uint32_t to, const void* from, bool valid) {
     if (to % 16 != 0) complain("a copy to an address that is no multiple of 16");
     if (valid && reinterpret_cast<uintptr_t>(from) % 16 != 0)
       complain("a copy from an address that is no multiple of 16");
@@ -127,7 +129,7 @@ class Block {
     me().committed.push_back(me().open);
     me().open.clear();
   }
-  void wait(int pending) {
+  virtual void wait(int pending) {
     while (static_cast<int>(me().committed.size()) > pending) {
       for (const Copy& copy : me().committed.front()) {
         std::memcpy(shared_.get() + copy.to, copy.data, 16);
@@ -140,7 +142,7 @@ class Block {
   }
 
   // A row of an 8x8 matrix, for the warp that reads it.
-  const uint16_t* read(uint32_t address) {
+  virtual const uint16_t* read(uint32_t address) {
     if (address % 16 != 0) complain("a matrix row at an address that is no multiple of 16");
     Chunk& chunk = chunk_at(address);
     if (chunk.copying_thread >= 0) complain("a read of what may not have been copied yet");
@@ -153,7 +155,7 @@ class Block {
 
   // Stores and loads of a thread by itself: seen by itself at once, by the others after a barrier. An access
   // of n bytes has an address that is a multiple of n, or of 16 if n is larger.
-  void store(uint32_t to, const void* from, int bytes) {
+  virtual void store(uint32_t to, const void* from, int bytes) {
     if (to % static_cast<uint32_t>(std::min(bytes, 16)) != 0) complain("a store to an unaligned address");
     if (!is_inside(to, bytes)) return;
     for (uint32_t at = to / 4; at < (to + static_cast<uint32_t>(bytes)) / 4; ++at) {
@@ -169,7 +171,7 @@ class Block {
     }
     std::memcpy(shared_.get() + to, from, static_cast<size_t>(bytes));
   }
-  void load(void* to, uint32_t from, int bytes) {
+  virtual void load(void* to, uint32_t from, int bytes) {
     if (from % static_cast<uint32_t>(std::min(bytes, 16)) != 0) complain("a load from an unaligned address");
     if (!is_inside(from, bytes)) return;
     for (uint32_t at = from / 4; at < (from + static_cast<uint32_t>(bytes)) / 4; ++at) {
@@ -210,11 +212,18 @@ class Block {
     if (!failed_) {
       std::printf("block (%d, %d, %d), thread %d: %s\n", index_.x, index_.y, index_.z, current_,
                   what.c_str());
+      complaint_ = what;
     }
     failed_ = true;
   }
 
- private:
+ protected:
+  // What a thread must not leave undone when it ends, and the block when all have ended.
+  virtual void check_thread() {
+    if (!me().committed.empty() || !me().open.empty()) complain("the thread ends with copies under way");
+  }
+  virtual void check_block() {}
+
   static void enter();
   int warp() const { return current_ / lanes_; }
   Thread& me() { return threads_[static_cast<size_t>(current_)]; }
@@ -266,6 +275,7 @@ class Block {
   int epoch_ = 0;
   bool moved_ = false;
   bool failed_ = false;
+  std::string complaint_;
 };
 
 // The block that runs now. Blocks run one after the other.
@@ -278,8 +288,7 @@ inline void Block::enter() {
   Block* block = running_block();
   block->kernel_();
   Thread& thread = block->me();
-  if (!thread.committed.empty() || !thread.open.empty())
-    block->complain("the thread ends with copies under way");
+  block->check_thread();
   thread.done = true;
   swapcontext(&thread.context, &block->scheduler_);
 }
@@ -317,6 +326,7 @@ inline bool Block::run(const std::function<void()>& kernel) {
     idle_rounds = moved_ ? 0 : idle_rounds + 1;
     if (idle_rounds > 2) complain("all threads wait for each other");
   }
+  if (!failed_) check_block();
   running_block() = nullptr;
   return !failed_;
 }
