@@ -17,6 +17,7 @@ struct ScoreScale {
   bool has_pass;  // soft cap, ALiBi or a softmax_scale that turns the order around: the tile is turned into
                   // logits
   float to_log2;
+  float per_cap;  // 1 / softcap
 };
 
 FA_DEVICE ScoreScale score_scale(const Problem& problem) {
@@ -24,6 +25,7 @@ FA_DEVICE ScoreScale score_scale(const Problem& problem) {
   scale.natural = problem.scale;
   scale.has_pass = problem.softcap > 0.0f || problem.alibi_slopes != nullptr || !(problem.scale > 0.0f);
   scale.to_log2 = scale.has_pass ? kLog2E : problem.scale * kLog2E;
+  scale.per_cap = problem.softcap > 0.0f ? 1.0f / problem.softcap : 0.0f;
   return scale;
 }
 
@@ -76,7 +78,9 @@ FA_DEVICE TileRange keys_of_rows(const Problem& problem, const Sequence& sequenc
                    flash_attn::keys_seen_by_all(visibility, low, high)};
 }
 
-FA_DEVICE float tanh_exact(float x) { return 1.0f - 2.0f / (1.0f + exp2_fast(2.0f * kLog2E * x)); }
+FA_DEVICE float tanh_exact(float x) {
+  return 1.0f - 2.0f * reciprocal_fast(1.0f + exp2_fast(2.0f * kLog2E * x));
+}
 
 // A raw score -> logit; `cap_slope` becomes the derivative of the soft cap, 1 - tanh^2.
 template <int kRows>
@@ -85,7 +89,7 @@ FA_DEVICE float logit(const Problem& problem, const ScoreScale& scale, const Row
   float x = raw * scale.natural;
   *cap_slope = 1.0f;
   if (problem.softcap > 0.0f) {
-    const float t = tanh_exact(x / problem.softcap);
+    const float t = tanh_exact(x * scale.per_cap);
     x = t * problem.softcap;
     *cap_slope = 1.0f - t * t;
   }

@@ -23,6 +23,7 @@ FA_DEVICE uint8_t* shared_memory() {
 }
 FA_DEVICE void sync_block() { __syncthreads(); }
 FA_DEVICE float exchange(float number, int mask) { return __shfl_xor(number, mask); }
+FA_DEVICE float reciprocal_fast(float x) { return __builtin_amdgcn_rcpf(x); }
 FA_DEVICE float exp2_fast(float x) { return exp2f(x); }
 
 struct BFloat16 {

@@ -27,6 +27,7 @@ FA_DEVICE float exchange(float number, int mask) {
   return sycl::permute_group_by_xor(sycl::ext::oneapi::this_work_item::get_sub_group(), number,
                                     static_cast<uint32_t>(mask));
 }
+FA_DEVICE float reciprocal_fast(float x) { return sycl::native::recip(x); }
 FA_DEVICE float exp2_fast(float x) { return sycl::native::exp2(x); }
 
 struct BFloat16 {

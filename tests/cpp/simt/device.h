@@ -143,6 +143,7 @@ FA_DEVICE float exchange(float number, int mask) {
   return result;
 }
 
+FA_DEVICE float reciprocal_fast(float x) { return 1.0f / x; }
 FA_DEVICE float exp2_fast(float x) { return std::exp2(x); }
 FA_DEVICE float log2_fast(float x) { return std::log2(x); }
 

@@ -46,6 +46,7 @@ To bit_cast(const From& from) {
 }
 namespace native {
 float exp2(float x);
+float recip(float x);
 }
 template <int kDims>
 void group_barrier(group<kDims> group);
