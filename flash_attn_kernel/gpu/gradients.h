@@ -34,20 +34,45 @@ FA_DEVICE void describe_gradient_rows(const BackwardCall& call, const Sequence& 
   }
 }
 
+// What a raw score stands for: P as dropout leaves it, which multiplies dO, and P times the slope of the soft
+// cap, which multiplies dP - delta and has a minus where dropout took the key.
+struct Probability {
+  float kept;
+  float share;
+};
+
+template <int kRows>
+FA_DEVICE Probability probability_of(const Problem& problem, const ScoreScale& scale,
+                                     const GradientFacts<kRows>& facts, int row, int key, bool is_masked,
+                                     float score) {
+  float cap_slope = 1.0f;
+  float x = scale.has_pass ? logit(problem, scale, facts.rows, row, key, score, &cap_slope) : score;
+  if (is_masked && !is_seen(problem, facts.rows, row, key)) x = -FA_INFINITY;
+  const float p = exp2_fast(x * scale.to_log2 - facts.lse[row]);
+  if (problem.dropout.threshold == 0) return Probability{p, p * cap_slope};
+  if (!survives(problem.dropout, facts.rows, row, key)) return Probability{0.0f, -p * cap_slope};
+  return Probability{p * problem.dropout.keep_scale, p * cap_slope};
+}
+
+// dS, of the share of a probability and its dP.
+FA_DEVICE float dscore_of(const Dropout& dropout, float share, float dprobability, float delta) {
+  if (dropout.threshold == 0) return share * (dprobability - delta);
+  return share < 0.0f ? share * delta : share * (dprobability * dropout.keep_scale - delta);
+}
+
 // One raw score and its dP become P as dropout leaves it, and dS.
 template <int kRows>
 FA_DEVICE void differentiate(const Problem& problem, const ScoreScale& scale,
                              const GradientFacts<kRows>& facts, int row, int key, bool is_masked,
                              float& score, float& dscore) {
-  float cap_slope = 1.0f;
-  float x = scale.has_pass ? logit(problem, scale, facts.rows, row, key, score, &cap_slope) : score;
-  if (is_masked && !is_seen(problem, facts.rows, row, key)) x = -FA_INFINITY;
-  const float p = exp2_fast(x * scale.to_log2 - facts.lse[row]);
-  const float keep_scale = problem.dropout.threshold == 0                    ? 1.0f
-                           : survives(problem.dropout, facts.rows, row, key) ? problem.dropout.keep_scale
-                                                                             : 0.0f;
-  score = p * keep_scale;
-  dscore = p * (dscore * keep_scale - facts.delta[row]) * cap_slope;
+  const Probability p = probability_of(problem, scale, facts, row, key, is_masked, score);
+  score = p.kept;
+  dscore = dscore_of(problem.dropout, p.share, dscore, facts.delta[row]);
+}
+
+// Whether P is 2^(score * to_log2 - LSE), and nothing else.
+FA_DEVICE bool is_straight(const Problem& problem, const ScoreScale& scale, bool is_masked) {
+  return !scale.has_pass && !is_masked && problem.dropout.threshold == 0;
 }
 
 // delta = rowsum(dO * O) - dLSE. One warp per row.
