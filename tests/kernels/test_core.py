@@ -49,7 +49,8 @@ src = ["layers.metal"]
 
 
 def _compile(source: Path, program: Path, *flags: str) -> None:
-    command = [COMPILER, "-std=c++17", "-Wall", "-Wextra", "-Werror", *flags, str(source), "-o", str(program)]
+    command = [COMPILER, "-std=c++17", "-Wall", "-Wextra", "-Werror", "-U_FORTIFY_SOURCE", *flags]
+    command += [str(source), "-o", str(program)]
     compiled = subprocess.run(command, check=False, capture_output=True, text=True)
     assert compiled.returncode == 0, compiled.stderr
 

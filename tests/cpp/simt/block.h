@@ -7,8 +7,6 @@
 // not have arrived, or overwrites what may still be read, is told so.
 #pragma once
 
-#include <ucontext.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -20,6 +18,8 @@
 #include <random>
 #include <string>
 #include <vector>
+
+#include "fiber.h"
 
 namespace simt {
 
@@ -54,8 +54,7 @@ struct Copy {
 };
 
 struct Thread {
-  ucontext_t context;
-  std::vector<uint8_t> stack;
+  Fiber fiber;
   bool done = false;
   std::vector<Copy> open;                   // copies that belong to no group yet
   std::deque<std::vector<Copy>> committed;  // groups under way
@@ -227,7 +226,7 @@ class Block {
   static void enter();
   int warp() const { return current_ / lanes_; }
   Thread& me() { return threads_[static_cast<size_t>(current_)]; }
-  void yield() { swapcontext(&me().context, &scheduler_); }
+  void yield() { me().fiber.pause(); }
   void open_barrier() {
     barrier_.arrived = 0;
     ++barrier_.generation;
@@ -268,7 +267,6 @@ class Block {
   std::vector<Word> words_;
   std::unique_ptr<uint8_t[], Free> shared_;
   int shared_bytes_ = 0;
-  ucontext_t scheduler_ = {};
   std::function<void()> kernel_;
   int current_ = 0;
   int live_ = 0;
@@ -290,24 +288,17 @@ inline void Block::enter() {
   Thread& thread = block->me();
   block->check_thread();
   thread.done = true;
-  swapcontext(&thread.context, &block->scheduler_);
+  thread.fiber.pause();
 }
 
 inline bool Block::run(const std::function<void()>& kernel) {
-  constexpr size_t kStackBytes = 128 << 10;
   kernel_ = kernel;
   running_block() = this;
   live_ = static_cast<int>(threads_.size());
   std::vector<int> order;
   for (int i = 0; i < live_; ++i) {
     order.push_back(i);
-    Thread& thread = threads_[static_cast<size_t>(i)];
-    thread.stack.resize(kStackBytes);
-    getcontext(&thread.context);
-    thread.context.uc_stack.ss_sp = thread.stack.data();
-    thread.context.uc_stack.ss_size = kStackBytes;
-    thread.context.uc_link = nullptr;
-    makecontext(&thread.context, &Block::enter, 0);
+    threads_[static_cast<size_t>(i)].fiber.prepare(static_cast<size_t>(i), &Block::enter);
   }
   int idle_rounds = 0;
   while (live_ > 0 && !failed_) {
@@ -317,7 +308,7 @@ inline bool Block::run(const std::function<void()>& kernel) {
       Thread& thread = threads_[static_cast<size_t>(i)];
       if (thread.done) continue;
       current_ = i;
-      swapcontext(&scheduler_, &thread.context);
+      thread.fiber.resume();
       if (!thread.done) continue;
       --live_;
       moved_ = true;
