@@ -16,7 +16,7 @@ from kernel_builder.container import choose_engine
 from kernel_builder.errors import BuilderError
 from kernel_builder.host import HostPlatform, probe_host
 from kernel_builder.plan import ToolchainLack
-from kernel_builder.plan.matrix import load_matrix
+from kernel_builder.plan.matrix import Matrix, load_matrix
 from kernel_builder.remedy import install_command
 from kernel_builder.resources import count_jobs, probe_cores, probe_free_memory
 from kernel_builder.toolchains import Tool, list_offers, rocm
@@ -60,10 +60,13 @@ class DoctorCheck:
     remedy: str | None = None
 
 
-def probe_checks(*, torch: Path | None = None, directory: Path | None = None) -> tuple[DoctorCheck, ...]:
+def probe_checks(
+    *, torch: Path | None = None, matrix: Matrix | None = None, directory: Path | None = None
+) -> tuple[DoctorCheck, ...]:
     """Look for everything that a build of any backend may need.
 
-    torch: where to look for torch. directory: whose disk is measured, by default the current one.
+    torch: where to look for torch. matrix: the releases that can be asked for, by default the shipped ones.
+    directory: whose disk is measured, by default the current one.
     """
     host = probe_host()
     return (
@@ -73,7 +76,7 @@ def probe_checks(*, torch: Path | None = None, directory: Path | None = None) ->
         _check_tool("cmake", "pip install 'cmake>=3.29'"),
         _check_tool("ninja", "pip install ninja"),
         _check_torch(torch),
-        _check_other_torches(),
+        _check_other_torches(matrix or load_matrix()),
         _check_git(),
         _check_engine(),
         _check_memory(),
@@ -246,10 +249,10 @@ def _check_cuda_wheels() -> DoctorCheck:
     return DoctorCheck("cuda", "wheels", found=True, required=False, detail=f"a build can fetch CUDA {versions}")
 
 
-def _check_other_torches() -> DoctorCheck:
+def _check_other_torches(matrix: Matrix) -> DoctorCheck:
     """The releases that are not installed, and can be compiled against all the same."""
     name = "other torches"
-    releases = ", ".join(str(torch.release) for torch in load_matrix().torches)
+    releases = ", ".join(str(torch.release) for torch in matrix.torches)
     if is_offline():
         detail = "this machine is set offline: only releases that are installed or were fetched before"
         return DoctorCheck("build", name, found=False, required=False, detail=detail, remedy="allow the package index")

@@ -171,6 +171,7 @@ def test_broken_trees(make: Callable[[Path], None], tmp_path: Path) -> None:
         (["test", "nowhere"], 2),
         (["doctor", "--require", "metal"], 4),
         (["doctor", "--torch", "nowhere", "--require", "cpu"], 4),
+        (["doctor", "--matrix-file", "nowhere.toml"], 2),
         (["completion", "tcsh"], 2),
         (["", ""], 2),
         (["--", "--json"], 2),

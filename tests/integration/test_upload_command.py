@@ -116,7 +116,7 @@ def test_words_that_name_nothing(upload: Upload, words: list[str], message: str)
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["hub.example", "ftp://hub.example", "http://", "http://hub.example/?token=sesame"]
+    "endpoint", ["hub.example", "ftp://hub.example", "http://", "http://[::1", "http://hub.example/?token=sesame"]
 )
 def test_an_endpoint_that_is_none_is_told_at_once(upload: Upload, endpoint: str) -> None:
     done = upload(HF_ENDPOINT=endpoint)

@@ -21,6 +21,7 @@ import click
 
 from kernel_builder import __version__
 from kernel_builder.cli.console import Console
+from kernel_builder.endpoint import check_endpoint
 from kernel_builder.errors import BadInputError, BuilderError, ExitCode, Problem
 
 PROGRAM = "kernel-builder"
@@ -47,6 +48,10 @@ COMMANDS = (
     "completion",
 )
 """Each is a module of this package with a click command of the same name; `import` is called `import_` in Python."""
+
+
+_OF_A_HUB = {"upload", "import"}
+"""What imports a Hub's client, whose import ends in a traceback where `HF_ENDPOINT` is no URL."""
 
 
 _BAD_PATHS = {errno.ENAMETOOLONG, errno.ELOOP}
@@ -87,6 +92,8 @@ class _Commands(click.Group):
             close = get_close_matches(cmd_name, COMMANDS, n=1)
             guess = f". Did you mean `{close[0]}`?" if close else ""
             raise click.UsageError(f"No such command `{cmd_name}`{guess}", ctx)
+        if cmd_name in _OF_A_HUB and (endpoint := os.environ.get("HF_ENDPOINT")):
+            check_endpoint(endpoint, "HF_ENDPOINT")
         name = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
         command: click.Command = getattr(import_module(f"kernel_builder.cli.{name}"), name)
         return command

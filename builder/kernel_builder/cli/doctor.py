@@ -10,10 +10,11 @@ from rich.text import Text
 
 from kernel_builder.backend import Backend
 from kernel_builder.cli.console import Console
-from kernel_builder.cli.options import json_option, pass_console, talk_options, torch_option
+from kernel_builder.cli.options import json_option, matrix_file_option, pass_console, talk_options, torch_option
 from kernel_builder.cli.serialize import as_json
 from kernel_builder.doctor import SCOPE, DoctorCheck, probe_checks
 from kernel_builder.errors import Problem, ToolchainMissingError
+from kernel_builder.plan.matrix import load_matrix
 
 
 @click.command()
@@ -25,15 +26,16 @@ from kernel_builder.errors import Problem, ToolchainMissingError
     help="Exit with 4 unless this backend can be built here.  [repeatable]",
 )
 @torch_option
+@matrix_file_option
 @json_option
 @talk_options
 @pass_console
-def doctor(console: Console, required: Sequence[str], torch: Path | None) -> None:
+def doctor(console: Console, required: Sequence[str], torch: Path | None, matrix_file: Path | None) -> None:
     """Show what this machine can build.
 
     What is missing is listed with the command that would bring it.
     """
-    checks = probe_checks(torch=torch)
+    checks = probe_checks(torch=torch, matrix=load_matrix(matrix_file))
     missing = [problem for name in required for problem in _list_missing(Backend(name), checks)]
     if console.as_json and not missing:
         console.write_json({"scope": SCOPE, "checks": [as_json(check) for check in checks]})

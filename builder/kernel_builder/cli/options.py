@@ -68,6 +68,14 @@ torch_option = click.option(
     help="The torch to compile against: its package directory, a `site-packages`, or a virtual environment.",
 )
 
+matrix_file_option = click.option(
+    "--matrix-file",
+    type=click.Path(path_type=Path),
+    envvar=_MATRIX_VARIABLE,
+    metavar="FILE",
+    help="Torch releases to add to the matrix, as TOML; see docs/matrix.md.",
+)
+
 
 def torch_options(command: _F) -> _F:
     """Add `--torch`, `--matrix` and `--matrix-file`, which arrive as one `torch`."""
@@ -79,13 +87,7 @@ def torch_options(command: _F) -> _F:
         return command(*args, torch=TorchChoice(installed, releases, matrix, matrix_file), **rest)
 
     for option in (
-        click.option(
-            "--matrix-file",
-            type=click.Path(path_type=Path),
-            envvar=_MATRIX_VARIABLE,
-            metavar="FILE",
-            help="Torch releases to add to the matrix, as TOML; see docs/matrix.md.",
-        ),
+        matrix_file_option,
         click.option("--matrix", is_flag=True, help="Every torch release of the matrix, with every toolkit."),
         click.option(
             "--torch",
