@@ -14,8 +14,17 @@
 #define FA_FN static inline
 #endif
 
+// Metal has 64 bits under the name of `long` alone, which other systems have 32 of.
 #if defined(__METAL_VERSION__)
 #define FA_INFINITY INFINITY
+namespace flash_attn {
+typedef long Int64;
+typedef unsigned long UInt64;
+}  // namespace flash_attn
 #else
 #define FA_INFINITY __builtin_huge_valf()
+namespace flash_attn {
+typedef long long Int64;
+typedef unsigned long long UInt64;
+}  // namespace flash_attn
 #endif

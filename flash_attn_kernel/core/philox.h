@@ -22,10 +22,10 @@ struct PhiloxKey {
 };
 
 FA_FN unsigned philox_high_product(unsigned a, unsigned b) {
-  return static_cast<unsigned>((static_cast<unsigned long long>(a) * b) >> 32);
+  return static_cast<unsigned>((static_cast<UInt64>(a) * b) >> 32);
 }
 
-FA_FN PhiloxKey make_philox_key(unsigned long long seed, unsigned long long offset) {
+FA_FN PhiloxKey make_philox_key(UInt64 seed, UInt64 offset) {
   return PhiloxKey{static_cast<unsigned>(seed),
                    static_cast<unsigned>(seed >> 32) ^ static_cast<unsigned>(offset >> 32)};
 }

@@ -8,18 +8,18 @@
 namespace flash_attn {
 
 // Enough tasks to keep a large machine busy, few enough that each amortises the copy of its keys.
-FA_FN int rows_per_task(long long total_rows, int widest, int narrowest, int wanted_tasks) {
+FA_FN int rows_per_task(Int64 total_rows, int widest, int narrowest, int wanted_tasks) {
   int rows = widest;
-  while (rows > narrowest && total_rows < static_cast<long long>(rows) * wanted_tasks) rows /= 2;
+  while (rows > narrowest && total_rows < static_cast<Int64>(rows) * wanted_tasks) rows /= 2;
   return rows < narrowest ? narrowest : rows;
 }
 
 // Split-KV: how many keys one task of a short query reads. `tasks` is the number of tasks there would be
 // without splitting. Each split costs a partial output row, so a chunk is never short.
-FA_FN int keys_per_split(int key_len, long long tasks, int shortest, int wanted_tasks, int key_block) {
+FA_FN int keys_per_split(int key_len, Int64 tasks, int shortest, int wanted_tasks, int key_block) {
   if (tasks >= wanted_tasks || key_len <= shortest) return key_len;
-  const long long wanted_splits = (wanted_tasks + tasks - 1) / (tasks > 0 ? tasks : 1);
-  long long keys = (key_len + wanted_splits - 1) / wanted_splits;
+  const Int64 wanted_splits = (wanted_tasks + tasks - 1) / (tasks > 0 ? tasks : 1);
+  Int64 keys = (key_len + wanted_splits - 1) / wanted_splits;
   if (keys < shortest) keys = shortest;
   keys = (keys + key_block - 1) / key_block * key_block;
   return keys < key_len ? static_cast<int>(keys) : key_len;

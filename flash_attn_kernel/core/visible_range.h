@@ -22,9 +22,9 @@ struct Visibility {
 
 // A causal mask is a window that ends on the diagonal. A window wider than any distance is no window at all;
 // saying so here keeps the sums below far from overflow.
-FA_FN Visibility make_visibility(int query_len, int key_len, bool causal, long long window_left,
-                                 long long window_right) {
-  const long long farthest = static_cast<long long>(query_len) + key_len;
+FA_FN Visibility make_visibility(int query_len, int key_len, bool causal, Int64 window_left,
+                                 Int64 window_right) {
+  const Int64 farthest = static_cast<Int64>(query_len) + key_len;
   if (window_left < 0 || window_left > farthest) window_left = -1;
   if (causal) window_right = 0;
   if (window_right < 0 || window_right > farthest) window_right = -1;
