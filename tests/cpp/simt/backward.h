@@ -61,7 +61,8 @@ Gradients differentiate_exactly(const Instance<Type>& in, Results<Type>* r) {
             dp[j] += dout * in.v.number(v_at) / (1.0 - c.dropout);
             g.dv[v_at] += p * dout;
           }
-          r->out.data[out_at + d] = static_cast<uint16_t>(Type::pack(static_cast<float>(out), 0.0f));
+          r->out.data[out_at + d] =
+              static_cast<typename StoredAs<Type>::Bits>(Type::pack(static_cast<float>(out), 0.0f));
           delta += dout * out;
         }
         if (c.sinks) g.dsinks[h] -= std::exp(in.sinks[h] - row.lse) * delta;

@@ -25,22 +25,29 @@ struct Case {
   int page_size = 0;
 };
 
-// (outer, rows, heads, dim) 16-bit elements, 16-byte aligned; nothing is NaN but what a kernel must not
-// touch.
+// The bits of a number in memory.
+template <class Type>
+struct StoredAs {
+  using Bits = uint16_t;
+};
+
+// (outer, rows, heads, dim) elements, 16-byte aligned; nothing is NaN but what a kernel must not touch.
 template <class Type>
 struct Rows {
+  using Bits = typename StoredAs<Type>::Bits;
   int rows, heads, dim;
-  std::vector<uint16_t> storage;
-  uint16_t* data;
+  std::vector<Bits> storage;
+  Bits* data;
 
   Rows(int outer, int row_count, int head_count, int width, std::mt19937* random)
       : rows(row_count), heads(head_count), dim(width) {
     const size_t count = static_cast<size_t>(outer) * rows * heads * dim;
     storage.resize(count + 16);
-    data = storage.data() + (16 - reinterpret_cast<uintptr_t>(storage.data()) % 16) % 16 / 2;
+    data = storage.data() + (16 - reinterpret_cast<uintptr_t>(storage.data()) % 16) % 16 / sizeof(Bits);
     std::normal_distribution<float> normal;
+    const auto nan = static_cast<Bits>(static_cast<Bits>(-1) >> 1);
     for (size_t i = 0; i < count; ++i) {
-      data[i] = static_cast<uint16_t>(random == nullptr ? 0x7FFF : Type::pack(normal(*random), 0.0f));
+      data[i] = random == nullptr ? nan : static_cast<Bits>(Type::pack(normal(*random), 0.0f));
     }
   }
   Rows(const Rows&) = delete;

@@ -1,0 +1,146 @@
+"""The Metal shaders without a Mac: run on the CPU under an emulator, and read by clang with their address spaces."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROJECT = ROOT / "flash_attn_kernel"
+SOURCES = ROOT / "tests" / "cpp"
+STAND_INS = ROOT / "builder" / "kernel_builder" / "syntax" / "stand_ins" / "metal"
+SHADERS = sorted((PROJECT / "metal").glob("*.metal"))
+COMPILER = shutil.which("g++") or "g++"
+ATTRIBUTE = re.compile(r"\[\[[^\[\]]*\]\]")
+SPACES = {"device": 1, "constant": 2, "threadgroup": 3}
+THREAD = [
+    "threadgroup_position_in_grid",
+    "thread_index_in_threadgroup",
+    "thread_index_in_simdgroup",
+    "simdgroup_index_in_threadgroup",
+]
+
+
+def blank_attributes(target: Path) -> Path:
+    """Copy the sources that shaders include, without what says where an argument comes from: C++ has no such thing."""
+    for source in PROJECT.glob("**/*"):
+        if source.suffix in {".h", ".metal"}:
+            copy = target / source.relative_to(PROJECT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_text(ATTRIBUTE.sub("", source.read_text(encoding="utf-8")), encoding="utf-8")
+    return target
+
+
+def run_compiler(*arguments: str | Path) -> None:
+    compiled = subprocess.run([COMPILER, "-std=c++17", *arguments], check=False, capture_output=True, text=True)
+    assert compiled.returncode == 0, compiled.stderr
+
+
+@pytest.fixture(scope="module")
+def compile_test(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Compiles a test with the shaders, which are instrumented, and with the emulator, which is not."""
+    folder = tmp_path_factory.mktemp("metal")
+    blank_attributes(folder / "blanked")
+    strict = ("-Wall", "-Wextra", "-Werror", f"-I{SOURCES}", f"-I{SOURCES / 'msl'}")
+    shaders, emulator, launch = folder / "shaders.o", folder / "emulator.o", folder / "launch.o"
+    # The instrumentation of -fsanitize=thread reports each access to the emulator; its own runtime is not linked.
+    flags = ("-O1", "-fsanitize=thread", "-Wno-unused-parameter", f"-I{folder / 'blanked'}")
+    run_compiler(*strict, *flags, "-c", SOURCES / "msl" / "shaders.cpp", "-o", shaders)
+    run_compiler(*strict, "-O2", "-c", SOURCES / "msl" / "emulator.cpp", "-o", emulator)
+    run_compiler(*strict, "-O2", "-c", PROJECT / "metal" / "launch.cpp", "-o", launch)
+
+    def compile_one(subject: str) -> Path:
+        program = folder / subject
+        run_compiler(*strict, "-O2", SOURCES / f"metal_{subject}_test.cpp", shaders, emulator, launch, "-o", program)
+        return program
+
+    return compile_one
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("subject", ["rows", "forward", "backward"])
+@pytest.mark.xdist_group("metal")
+def test_shaders_under_an_emulator(subject: str, compile_test: Callable[[str], Path]) -> None:
+    """The shaders' own source: results against fp64, threadgroup memory raced for or read too early, strays outside."""
+    finished = subprocess.run([compile_test(subject)], check=False, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stdout
+
+
+@pytest.fixture(scope="module")
+def spaced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The builder's stand-ins, whose address spaces are made real: clang holds pointers of each apart."""
+    folder = tmp_path_factory.mktemp("spaces")
+    for path in STAND_INS.iterdir():
+        text = path.read_text(encoding="utf-8")
+        for word, number in SPACES.items():
+            plain = "const" if word == "constant" else ""
+            text = re.sub(
+                rf"^#define {word}( {plain})?$",
+                rf"#define {word} {plain} __attribute__((address_space({number})))",
+                text,
+                flags=re.MULTILINE,
+            )
+        (folder / path.name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def read_by_clang(shader: Path, stand_ins: Path) -> str:
+    clang = next(filter(None, map(shutil.which, ("clang++-19", "clang++-20", "clang++"))), None)
+    if clang is None:
+        pytest.skip("needs clang")
+    flags = ["-x", "c++", "-std=c++17", "-nostdinc", "-nostdinc++", "-fsyntax-only", "-D__METAL_VERSION__=310"]
+    read = subprocess.run(
+        [clang, *flags, "-Wno-everything", f"-I{stand_ins}", str(shader)], check=False, capture_output=True, text=True
+    )
+    return "" if read.returncode == 0 else read.stderr
+
+
+@pytest.mark.parametrize("shader", SHADERS, ids=lambda path: path.name)
+def test_pointers_keep_their_address_spaces(shader: Path, spaced: Path, tmp_path: Path) -> None:
+    blank_attributes(tmp_path)
+    assert read_by_clang(tmp_path / shader.relative_to(PROJECT), spaced) == ""
+
+
+def test_a_pointer_without_its_address_space_is_found(spaced: Path, tmp_path: Path) -> None:
+    header = blank_attributes(tmp_path) / "metal" / "tile.h"
+    text = header.read_text(encoding="utf-8")
+    assert "device const T* from" in text
+    header.write_text(text.replace("device const T* from", "threadgroup const T* from"), encoding="utf-8")
+    assert "copy_rows" in read_by_clang(tmp_path / "metal" / "forward.metal", spaced)
+
+
+@pytest.mark.parametrize("shader", SHADERS, ids=lambda path: path.name)
+def test_arguments_lie_where_the_emulator_takes_them_from(shader: Path) -> None:
+    """It reads no attributes: buffers from slot 0 on without gaps, threadgroup memory, then who the thread is."""
+    headers = "\n".join(path.read_text(encoding="utf-8") for path in sorted((PROJECT / "metal").glob("*.h")))
+    macros = {name: ATTRIBUTE.findall(body) for name, body in re.findall(r"#define (FA_\w+)((?:.*\\\n)*.*)", headers)}
+    text = shader.read_text(encoding="utf-8")
+    kernels = re.findall(r"kernel void (\w+)\((.*?)\)\s*\{", text, flags=re.DOTALL)
+    assert kernels
+    for name, arguments in kernels:
+        found: list[str] = []
+        for piece in re.findall(rf"{ATTRIBUTE.pattern}|FA_\w+", arguments):
+            found += [piece] if piece.startswith("[[") else macros[piece]
+        attributes = [attribute.strip("[]") for attribute in found]
+        buffers = [attribute for attribute in attributes if attribute.startswith("buffer(")]
+        rest = [attribute for attribute in attributes[len(buffers) :] if attribute != "threadgroup(0)"]
+        assert attributes[: len(buffers)] == [f"buffer({slot})" for slot in range(len(buffers))], name
+        assert rest == THREAD, name
+
+
+def test_nothing_stands_in_shaders_that_metal_does_not_have() -> None:
+    """Clang knows C++ better than Metal does: 64 bits are called `long` there, and there are no lambdas."""
+    headers = [*(PROJECT / "core").glob("*.h"), *(PROJECT / "metal").glob("*.h")]
+    hosts = {"launch.h", "problem.h", "device.h"}
+    for path in [*SHADERS, *headers]:
+        if path.name in hosts:
+            continue
+        code = re.sub(r"//.*", "", path.read_text(encoding="utf-8"))
+        code = code.split("#else\n#define FA_INFINITY __builtin")[0] + code.rpartition("#endif")[2]
+        for banned in (r"\blong long\b", r"\bdouble\b", r"\bstd::", r"\[[&=\w]*\]\s*\(", r"\bvirtual\b", r"\bnew\b"):
+            assert not re.search(banned, code), f"{path.name}: {banned}"
