@@ -1,3 +1,4 @@
+#include "kernels.h"
 #include "launch.cuh"
 
 namespace flash_attn_gpu {

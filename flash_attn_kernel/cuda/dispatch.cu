@@ -1,6 +1,8 @@
-// Sends a call to the kernels of its element type.
+// Sends a call to the kernels of its element type, and of the GPU's family where there are such.
 
 #include "../gpu/rows.h"
+#include "family.h"
+#include "hopper_device.h"
 #include "launch.cuh"
 
 namespace flash_attn_gpu {
@@ -10,12 +12,38 @@ void forward_float16(const ForwardCall& call, int64_t longest_query, void* strea
 void backward_bfloat16(const BackwardCall& call, int64_t longest_query, int64_t longest_key, void* stream);
 void backward_float16(const BackwardCall& call, int64_t longest_query, int64_t longest_key, void* stream);
 
+// These say whether they ran the call.
+bool hopper_forward_bfloat16(const ForwardCall& call, int64_t longest_query, const HopperDevice& device,
+                             void* stream);
+bool hopper_forward_float16(const ForwardCall& call, int64_t longest_query, const HopperDevice& device,
+                            void* stream);
+
+namespace {
+
+std::atomic<const char*> last_family{"none"};
+
+bool forward_by_hopper(const ForwardCall& call, int64_t longest_query, void* stream) {
+  const HopperDevice* device = find_hopper();
+  if (device == nullptr) return false;
+  if (call.problem.element == Element::kBFloat16)
+    return hopper_forward_bfloat16(call, longest_query, *device, stream);
+  return hopper_forward_float16(call, longest_query, *device, stream);
+}
+
+}  // namespace
+
+const char* family_of_last_call() { return last_family; }
+
 void attention_forward(const ForwardCall& call, int64_t longest_query, void* stream) {
+  const bool is_done = forward_by_hopper(call, longest_query, stream);
+  last_family = is_done ? "hopper" : "baseline";
+  if (is_done) return;
   if (call.problem.element == Element::kBFloat16) return forward_bfloat16(call, longest_query, stream);
   forward_float16(call, longest_query, stream);
 }
 
 void attention_backward(const BackwardCall& call, int64_t longest_query, int64_t longest_key, void* stream) {
+  last_family = "baseline";
   if (call.problem.element == Element::kBFloat16)
     return backward_bfloat16(call, longest_query, longest_key, stream);
   backward_float16(call, longest_query, longest_key, stream);

@@ -9,9 +9,6 @@
 
 namespace flash_attn_gpu {
 
-// Short queries take blocks of 64 rows, so that a decode step computes few that do not exist.
-constexpr int64_t kShortRows = 64;
-
 template <class Kernel, class Launcher>
 inline void launch_forward_kernel(const ForwardCall& call, int64_t rows, const Launcher& launcher) {
   launcher.template run<Kernel>(

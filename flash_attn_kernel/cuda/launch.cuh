@@ -3,10 +3,11 @@
 
 #include <cuda_runtime_api.h>
 
+#include <atomic>
 #include <stdexcept>
 #include <string>
 
-#include "kernels.h"
+#include "../gpu/grid.h"
 
 namespace flash_attn_gpu {
 namespace {
@@ -29,14 +30,25 @@ struct StreamLauncher {
     constexpr int kWithoutAsking = 48 << 10;
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
     const auto kernel = enter<Kernel, Call>;
-    if (Kernel::kSharedBytes > kWithoutAsking) {
-      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Kernel::kSharedBytes),
-            "this GPU has too little shared memory for flash attention");
-    }
+    if (Kernel::kSharedBytes > kWithoutAsking) ask_for_shared_memory<Kernel, Call>();
     const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y),
                       static_cast<unsigned>(grid.z));
     kernel<<<blocks, Kernel::kThreads, Kernel::kSharedBytes, stream>>>(call);
     check(cudaGetLastError(), "launching flash attention");
+  }
+
+  // Once for each kernel and device; twice does no harm.
+  template <class Kernel, class Call>
+  static void ask_for_shared_memory() {
+    static std::atomic<uint64_t> asked{0};  // a bit for each device
+    int device = 0;
+    check(cudaGetDevice(&device), "looking for the current GPU");
+    const uint64_t bit = device < 64 ? uint64_t{1} << device : 0;
+    if ((asked.load(std::memory_order_relaxed) & bit) != 0) return;
+    check(cudaFuncSetAttribute(enter<Kernel, Call>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               Kernel::kSharedBytes),
+          "this GPU has too little shared memory for flash attention");
+    asked.fetch_or(bit, std::memory_order_relaxed);
   }
 };
 

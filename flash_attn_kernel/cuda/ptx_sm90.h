@@ -7,6 +7,9 @@
 
 namespace flash_attn_gpu {
 
+// A loop whose body is long and would be copied many times.
+#define FA_ROLLED _Pragma("unroll 1")
+
 // The block's shared memory, aligned as the pattern of 128 swizzled bytes repeats.
 FA_DEVICE uint8_t* swizzled_memory() {
   extern __shared__ __align__(1024) uint8_t swizzled[];

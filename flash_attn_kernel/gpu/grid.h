@@ -6,6 +6,9 @@
 
 namespace flash_attn_gpu {
 
+// Short queries take blocks of 64 rows, so that a decode step computes few that do not exist.
+constexpr int64_t kShortRows = 64;
+
 struct Grid {
   int64_t x;
   int y;

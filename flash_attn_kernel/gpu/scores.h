@@ -41,27 +41,33 @@ struct RowFacts {
   int64_t mask[kRows];  // offset of key 0 in the mask's bytes
 };
 
+// Row `row` of a KV head's group becomes row i of the facts.
+template <int kRows>
+FA_DEVICE void describe_row(const Problem& problem, const Sequence& sequence, int kv_head, int row, int i,
+                            RowFacts<kRows>* facts) {
+  const int end = sequence.query_len * problem.group;
+  const int known = row < end ? row : end - 1;
+  const int position = row_position(known, problem.group);
+  const int head = kv_head * problem.group + row_head(known, problem.group);
+  const KeyRange seen = flash_attn::visible_keys(visibility_of(problem, sequence), position);
+  facts->seen_begin[i] = seen.begin;
+  facts->seen_end[i] = row < end ? seen.end : seen.begin;
+  facts->diagonal[i] = position + sequence.key_len - sequence.query_len;
+  facts->slope[i] = problem.alibi_slopes == nullptr
+                        ? 0.0f
+                        : problem.alibi_slopes[sequence.batch * problem.alibi_batch_stride + head];
+  facts->query[i] = static_cast<unsigned>(position);
+  facts->batch_head[i] = static_cast<unsigned>(sequence.batch * problem.heads + head);
+  facts->mask[i] =
+      sequence.batch * problem.mask.batch + head * problem.mask.head + position * problem.mask.query;
+}
+
 // Rows [first, first + kRows) of a KV head's group. All threads take part; a barrier must follow.
 template <int kRows, int kThreads>
 FA_DEVICE void describe_rows(const Problem& problem, const Sequence& sequence, int kv_head, int first,
                              RowFacts<kRows>* facts) {
-  const Visibility visibility = visibility_of(problem, sequence);
-  const int end = sequence.query_len * problem.group;
   for (int i = thread_index(); i < kRows; i += kThreads) {
-    const int row = first + i < end ? first + i : end - 1;
-    const int position = row_position(row, problem.group);
-    const int head = kv_head * problem.group + row_head(row, problem.group);
-    const KeyRange seen = flash_attn::visible_keys(visibility, position);
-    facts->seen_begin[i] = seen.begin;
-    facts->seen_end[i] = first + i < end ? seen.end : seen.begin;
-    facts->diagonal[i] = position + sequence.key_len - sequence.query_len;
-    facts->slope[i] = problem.alibi_slopes == nullptr
-                          ? 0.0f
-                          : problem.alibi_slopes[sequence.batch * problem.alibi_batch_stride + head];
-    facts->query[i] = static_cast<unsigned>(position);
-    facts->batch_head[i] = static_cast<unsigned>(sequence.batch * problem.heads + head);
-    facts->mask[i] =
-        sequence.batch * problem.mask.batch + head * problem.mask.head + position * problem.mask.query;
+    describe_row(problem, sequence, kv_head, first + i, i, facts);
   }
 }
 

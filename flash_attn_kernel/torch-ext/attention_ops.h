@@ -35,4 +35,7 @@ std::tuple<Tensor, Tensor> flash_attn_combine(const Tensor& out_partial, const T
 
 std::string cpu_isa();
 
+// The kernels of the latest call: `hopper` or `baseline`.
+std::string cuda_kernels();
+
 }  // namespace flash_attn_binding

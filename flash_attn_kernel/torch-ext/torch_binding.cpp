@@ -46,6 +46,9 @@ STABLE_TORCH_LIBRARY_EXPAND(TORCH_EXTENSION_NAME, ops) {
 #if defined(CPU_KERNEL)
   ops.def("cpu_isa() -> str");
 #endif
+#if defined(CUDA_KERNEL)
+  ops.def("cuda_kernels() -> str");
+#endif
 }
 
 #if defined(CUDA_KERNEL)
@@ -62,6 +65,12 @@ STABLE_TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, CPU, ops) {
 #if defined(CPU_KERNEL)
 STABLE_TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, CompositeExplicitAutograd, ops) {
   ops.impl("cpu_isa", TORCH_BOX(&flash_attn_binding::cpu_isa));
+}
+#endif
+
+#if defined(CUDA_KERNEL)
+STABLE_TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, CompositeExplicitAutograd, ops) {
+  ops.impl("cuda_kernels", TORCH_BOX(&flash_attn_binding::cuda_kernels));
 }
 #endif
 

@@ -103,19 +103,13 @@ def test_kernels_of_the_other_machine_family(tmp_path: Path) -> None:
 
 
 @pytest.mark.compile
-def test_emulator_of_hopper_reports_bugs(tmp_path: Path) -> None:
-    """A missing wait, a wrong phase, an early reuse, a wrong descriptor: each in a kernel that is right without."""
-    program = tmp_path / "hopper_emulator_test"
-    _compile(SOURCES / "hopper_emulator_test.cpp", program, "-O2", f"-I{SOURCES}")
-    assert _run(program) == 0
-
-
-@pytest.mark.compile
-@pytest.mark.parametrize("subject", ["forward", "backward", "layers"])
+@pytest.mark.parametrize(
+    "subject", ["cuda_forward", "cuda_backward", "cuda_layers", "hopper_emulator", "hopper_forward"]
+)
 def test_gpu_kernels_under_an_emulator(subject: str, tmp_path: Path) -> None:
     """The kernels' own source, with threads as fibers and matrix instructions as C++, races and deadlocks reported."""
-    program = tmp_path / f"cuda_{subject}_test"
-    _compile(SOURCES / f"cuda_{subject}_test.cpp", program, "-O2", f"-I{SOURCES}")
+    program = tmp_path / f"{subject}_test"
+    _compile(SOURCES / f"{subject}_test.cpp", program, "-O2", f"-I{SOURCES}")
     assert _run(program) == 0
 
 

@@ -9,6 +9,8 @@ namespace flash_attn_gpu {
 
 FA_DEVICE simt::HopperBlock* hopper_block() { return static_cast<simt::HopperBlock*>(simt::running_block()); }
 
+#define FA_ROLLED
+
 FA_DEVICE uint8_t* swizzled_memory() { return shared_memory(); }
 
 FA_DEVICE void init_barrier(uint32_t barrier, int arrivals) {

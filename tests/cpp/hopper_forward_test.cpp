@@ -1,0 +1,86 @@
+// The forward kernels' own source for Hopper on the CPU: no GPU takes part. The cases of all GPUs, and some
+// that are long enough for rings and turns to come around.
+#define FA_SIMT_EMULATOR
+
+#include "../../flash_attn_kernel/cuda/hopper_kernels.h"
+#include "../../flash_attn_kernel/cuda/kernels.h"
+#include "simt/forward.h"
+#include "simt/hopper_launcher.h"
+
+#include <cstring>
+
+namespace {
+
+using simt::Async;
+using simt::Case;
+
+// Which kernels ran since this was last asked.
+bool& ran_hopper() {
+  static bool ran = false;
+  return ran;
+}
+
+struct Hopper {
+  static constexpr int kLanes = 32;
+
+  template <class Type, class Launcher>
+  static void forward(const flash_attn_gpu::ForwardCall& call, int64_t longest_query,
+                      const Launcher& launcher) {
+    ran_hopper() = flash_attn_gpu::launch_hopper_forward<Type>(call, longest_query, simt::EmulatedHopper(),
+                                                               simt::HopperLauncher{launcher.async});
+    if (!ran_hopper()) flash_attn_gpu::launch_forward<Type>(call, longest_query, launcher);
+  }
+};
+
+template <class Type>
+void check(const Case& c, Async async) {
+  simt::check_forward<Hopper, Type>(c, async);
+  const bool is_short = c.queries * (c.heads / c.kv_heads) <= 64;
+  CHECK(ran_hopper() == !(is_short || c.page_size > 0), "%s: the wrong family of kernels", c.name);
+}
+
+std::vector<Case> long_cases() {
+  std::vector<Case> cases;
+  for (const int dim : {64, 128, 256}) {
+    Case c = simt::named("several tiles and blocks");
+    c.head_dim = c.value_dim = dim;
+    c.queries = 150;
+    c.keys = dim == 256 ? 330 : 600;
+    c.sinks = true;
+    cases.push_back(c);
+    c.name = "several tiles and blocks, causal, packed";
+    c.causal = c.packed = true;
+    c.batch = 3;
+    cases.push_back(c);
+    c.name = "window over several blocks";
+    c.packed = false;
+    c.batch = 1;
+    c.queries = c.keys;
+    c.window_left = 150;
+    cases.push_back(c);
+    c.name = "everything at once";
+    c.causal = false;
+    c.window_right = 60;
+    c.softcap = 5.0f;
+    c.alibi = c.mask = true;
+    c.dropout = 0.2f;
+    c.queries = 90;
+    c.keys = 500;
+    cases.push_back(c);
+  }
+  return cases;
+}
+
+}  // namespace
+
+int main() {
+  for (const Case& c : simt::forward_cases()) {
+    check<flash_attn_gpu::BFloat16>(c, Async::kLate);
+    check<flash_attn_gpu::Float16>(c, Async::kEarly);
+  }
+  for (const Case& c : long_cases()) {
+    check<flash_attn_gpu::Float16>(c, Async::kLate);
+    check<flash_attn_gpu::BFloat16>(c, Async::kEarly);
+  }
+  return report();
+}
