@@ -3,22 +3,25 @@
 // Only bf16 differs from the avx512 level: a word holds two numbers, so its products take half the
 // instructions.
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) || defined(FA_BF16_EMULATOR)
 
 #include <cstddef>
 #include <cstdint>
 
+#if defined(FA_BF16_EMULATOR)
+// Compiled for the machine at hand: the test's flags say what its vectors are.
+#elif defined(__clang__)
 #include <immintrin.h>
-
-#if defined(__clang__)
 #pragma clang attribute push(                                                               \
     __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c"))), \
     apply_to = function)
+#define FA_ISA_AVX512
 #else
+#include <immintrin.h>
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")
+#define FA_ISA_AVX512
 #endif
 
-#define FA_ISA_AVX512
 #define FA_ISA_AVX512_BF16
 #define FA_VECTOR_BYTES 64
 #define FA_TILE_ROWS 12
@@ -35,7 +38,7 @@ const ElementKernels kAvx512Bf16Element = Kernels<BFloat16, Bf16PairWords>::tabl
 
 }  // namespace flash_attn_cpu
 
-#if defined(__clang__)
+#if defined(__clang__) && !defined(FA_BF16_EMULATOR)
 #pragma clang attribute pop
 #endif
 

@@ -21,9 +21,7 @@ struct Bf16PairWords {
 
 FA_INLINE Vec accumulate(Fp32Words, Vec a, Vec b, Vec c) { return multiply_add(a, b, c); }
 #if defined(FA_ISA_AVX512_BF16)
-FA_INLINE Vec accumulate(Bf16PairWords, Vec a, Vec b, Vec c) {
-  return static_cast<Vec>(_mm512_dpbf16_ps(c, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b)));
-}
+FA_INLINE Vec accumulate(Bf16PairWords, Vec a, Vec b, Vec c) { return dot_pairs(a, b, c); }
 #endif
 
 // A pair of bf16 numbers can look like a signalling NaN, so it is moved as an integer; it may lie at 2 bytes.

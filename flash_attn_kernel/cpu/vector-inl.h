@@ -31,6 +31,7 @@ typedef int32_t IntVec __attribute__((vector_size(FA_VECTOR_BYTES)));
 typedef uint32_t WordVec __attribute__((vector_size(FA_VECTOR_BYTES)));
 typedef uint64_t WideWordVec __attribute__((vector_size(2 * FA_VECTOR_BYTES)));
 typedef uint16_t ShortVec __attribute__((vector_size(FA_VECTOR_BYTES / 2)));
+typedef uint16_t WideShortVec __attribute__((vector_size(FA_VECTOR_BYTES)));
 typedef uint8_t ByteVec __attribute__((vector_size(FA_VECTOR_BYTES / 4)));
 
 // Memory is only as aligned as its element (a row of bf16 pairs: 2 bytes), and may hold another type.

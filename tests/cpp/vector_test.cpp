@@ -1,5 +1,5 @@
 // The vector layer of one instruction set, FA_TEST_<LEVEL>, against libm and against every 16-bit number
-// there is. Exits with 77 on a machine that lacks the level.
+// there is. Exits with 77 on a machine that lacks the level. FA_TEST_EMULATED_BF16 is AVX512_BF16 emulated.
 
 #include <cmath>
 #include <cstdint>
@@ -41,6 +41,10 @@ bool machine_has_level() {
 #elif defined(FA_TEST_AVX512_BF16)
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")
 #define FA_ISA_AVX512
+#define FA_ISA_AVX512_BF16
+#define FA_VECTOR_BYTES 64
+#elif defined(FA_TEST_EMULATED_BF16)
+#define FA_BF16_EMULATOR
 #define FA_ISA_AVX512_BF16
 #define FA_VECTOR_BYTES 64
 #else
