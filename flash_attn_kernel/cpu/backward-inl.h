@@ -61,8 +61,8 @@ struct Backward {
   // One lane block against one block of keys.
   template <int kVectors>
   static void differentiate_block(const Problem& problem, const ScoreScale& scale, const LaneBlock& lanes,
-                                  int first_key, int last_key, BlockRange range, const BackwardWorkspace& w,
-                                  int row) {
+                                  int first_key, int last_key, BlockRange range, BlockView keys_by_dim,
+                                  const BackwardWorkspace& w, int row) {
     constexpr int kStride = kVectors * kVectorLanes;
     const int head_words = words_of(Words(), problem.head_dim);
     const int value_words = words_of(Words(), problem.value_dim);
@@ -96,13 +96,14 @@ struct Backward {
     // dQ += dS K
     const int64_t first_step = first / kPerWord;
     product<Words, Into::kAdd, kVectors>(
-        ProductOperands{w.keys_padded + first_step * padded_head, 1, padded_head,
+        ProductOperands{keys_by_dim.words + first_step * keys_by_dim.row, keys_by_dim.dim, keys_by_dim.row,
                         tiles.ds_steps + first_step * kStride, kStride,
                         w.dqueries_t + static_cast<int64_t>(row) * padded_head, kStride},
-        round_up(problem.head_dim, 2), count / kPerWord, nullptr);
+        dim_rows(Words(), problem.head_dim), count / kPerWord, nullptr);
     // dV += P^T dO, dK += dS^T Q
     const int64_t row_step = row / kPerWord;
-    const int row_steps = ceil_div(lanes.rows, kPerWord);
+    // Rows that are not there have zeros in all operands: tiles take them along.
+    const int row_steps = Words::kInTiles ? kStride / kPerWord : ceil_div(lanes.rows, kPerWord);
     add_key_gradient(tiles.p_rows + first * tiles.row_stride, tiles.row_stride, count,
                      w.douts + row_step * padded_value, padded_value, row_steps,
                      w.dvalues + first * padded_value);
@@ -161,8 +162,9 @@ struct Backward {
         Forward<Type, Words>::scale_queries(queries_t, head_words * lane_count, scale.query);
       }
     }
-    load_packed_rows(Words(), queries, row_begin, rows, problem.head_dim, w.queries);
-    load_packed_rows(Words(), douts, row_begin, rows, problem.value_dim, w.douts);
+    const int loaded = Words::kInTiles ? blocks * kLaneBlock : rows;
+    load_packed_rows(Words(), queries, row_begin, rows, loaded, problem.head_dim, w.queries);
+    load_packed_rows(Words(), douts, row_begin, rows, loaded, problem.value_dim, w.douts);
     for (int i = 0; i < blocks * kLaneBlock; ++i) {
       w.lse[i] = kInfinity;
       w.delta[i] = 0.0f;
@@ -178,7 +180,7 @@ struct Backward {
   static void run(const BackwardContext& context, const BackwardTask& task, float* base) {
     Carver carver{base, 0};
     const BackwardWorkspace w =
-        carve_backward_workspace(context.problem->head_dim, context.problem->value_dim, &carver);
+        carve_backward_workspace<Words>(context.problem->head_dim, context.problem->value_dim, &carver);
     for (int row = task.row_begin; row < task.row_end; row += kBackwardTaskRows) {
       const int row_end = task.row_end - row < kBackwardTaskRows ? task.row_end : row + kBackwardTaskRows;
       run_chunk(context, task, row, row_end, w);
@@ -206,16 +208,18 @@ struct Backward {
       if (is_seen) {
         // 2 load K, and V
         load_keys<Type, Words>(key_source, n0, count, problem.head_dim, w.keys);
-        load_values(Words(), key_source, n0, count, problem.head_dim, w.keys_padded);
+        const BlockView keys_by_dim =
+            load_values(Words(), key_source, n0, count, problem.head_dim, w.keys_padded);
         load_keys<Type, Words>(value_source, n0, count, problem.value_dim, w.values);
         for (int b = 0; b < blocks; ++b) {
-          const BlockRange range = block_range(problem, lanes[b], n0, n0 + count);
+          const BlockRange range = block_range<Words::kKeyGrain>(problem, lanes[b], n0, n0 + count);
           if (range.begin == range.end) continue;
           if (lanes[b].rows > kVectorLanes) {
-            differentiate_block<kWideVectors>(problem, scale, lanes[b], n0, sequence.key_len, range, w,
-                                              b * kLaneBlock);
+            differentiate_block<kWideVectors>(problem, scale, lanes[b], n0, sequence.key_len, range,
+                                              keys_by_dim, w, b * kLaneBlock);
           } else {
-            differentiate_block<1>(problem, scale, lanes[b], n0, sequence.key_len, range, w, b * kLaneBlock);
+            differentiate_block<1>(problem, scale, lanes[b], n0, sequence.key_len, range, keys_by_dim, w,
+                                   b * kLaneBlock);
           }
         }
       }

@@ -255,7 +255,7 @@ struct Decode {
     const KeyRange seen = flash_attn::intersect(lanes.seen_by_some, KeyRange{task.key_begin, task.key_end});
     for (int n0 = seen.begin; n0 < seen.end; n0 += kDecodeKeys) {
       const int count = seen.end - n0 < kDecodeKeys ? seen.end - n0 : kDecodeKeys;
-      const BlockRange range = block_range(problem, lanes, n0, n0 + count);
+      const BlockRange range = block_range<2>(problem, lanes, n0, n0 + count);
       if (range.begin == range.end) continue;  // the boolean mask hides all of it
       // 2 load K (and 7 load V): only their addresses
       const int known = seen.end - n0 < kDecodeKeys + kKeysAhead ? seen.end - n0 : kDecodeKeys + kKeysAhead;

@@ -105,9 +105,9 @@ struct Forward {
     // 6 rescale O, while 7 O += P V loads it
     const int first_step = range.begin / kPerWord;
     product<Words, Into::kRescale, kVectors>(
-        ProductOperands{values.words + first_step * values.row, 1, values.row, scores + first_step * kStride,
-                        kStride, output, kStride},
-        round_up(problem.value_dim, 2), range.end / kPerWord - first_step, factor);
+        ProductOperands{values.words + first_step * values.row, values.dim, values.row,
+                        scores + first_step * kStride, kStride, output, kStride},
+        dim_rows(Words(), problem.value_dim), range.end / kPerWord - first_step, factor);
   }
 
   // 8 normalise, write O and LSE; or, for one split of many, leave both unfinished.
@@ -198,7 +198,7 @@ struct Forward {
       const BlockView values =
           view_values<Type, Words>(value_source, n0, end - n0, problem.value_dim, shared.values);
       for (int b = 0; b < blocks; ++b) {
-        const BlockRange range = block_range(problem, lanes[b], n0, end);
+        const BlockRange range = block_range<Words::kKeyGrain>(problem, lanes[b], n0, end);
         if (range.begin == range.end) continue;
         const float* queries = shared.queries + static_cast<int64_t>(b) * kLaneBlock * words;
         float* output = shared.output + static_cast<int64_t>(b) * kLaneBlock * padded;

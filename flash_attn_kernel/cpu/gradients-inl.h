@@ -29,19 +29,21 @@ struct BackwardWorkspace {
   float* dvalues;      // (keys, padded value_dim)
 };
 
+template <class Words>
 inline BackwardWorkspace carve_backward_workspace(int head_dim, int value_dim, Carver* carver) {
   const int64_t rows = kBackwardTaskRows, keys = kKeyBlock;
+  const int64_t head_words = words_of(Words(), head_dim), value_words = words_of(Words(), value_dim);
   BackwardWorkspace w;
-  w.queries_t = carve(carver, rows * head_dim);
-  w.douts_t = carve(carver, rows * value_dim);
+  w.queries_t = carve(carver, rows * head_words);
+  w.douts_t = carve(carver, rows * value_words);
   w.queries = carve(carver, rows * padded_dim(head_dim));
   w.douts = carve(carver, rows * padded_dim(value_dim));
   w.dqueries_t = carve(carver, rows * padded_dim(head_dim));
   w.lse = carve(carver, rows);
   w.delta = carve(carver, rows);
-  w.keys = carve(carver, keys * head_dim);
+  w.keys = carve(carver, keys * head_words);
   w.keys_padded = carve(carver, keys * padded_dim(head_dim));
-  w.values = carve(carver, keys * value_dim);
+  w.values = carve(carver, keys * value_words);
   w.scores = carve(carver, keys * kLaneBlock);
   w.dscores = carve(carver, keys * kLaneBlock);
   w.dscore_rows = carve(carver, keys * kLaneBlock);
@@ -61,9 +63,9 @@ struct GradientTiles {
 };
 
 // Rows for products that sum over queries: (rows / per word, padded dim) words. An odd row is paired with
-// zeros.
+// zeros, and so are rows from `count` to `loaded`.
 template <class Type>
-inline void load_packed_rows(Fp32Words, const PackedRows<Type>& rows, int first, int count, int dim,
+inline void load_packed_rows(Fp32Words, const PackedRows<Type>& rows, int first, int count, int, int dim,
                              float* out) {
   const int padded = padded_dim(dim);
   for (int done = 0; done < count; done += kVectorLanes) {
@@ -83,13 +85,13 @@ inline GradientTiles arrange_gradients(Fp32Words, const BackwardWorkspace& w, in
 }
 
 #if defined(FA_ISA_AVX512_BF16)
-inline void load_packed_rows(Bf16PairWords, const PackedRows<BFloat16>& rows, int first, int count, int dim,
-                             float* out) {
+inline void load_packed_rows(Bf16PairWords, const PackedRows<BFloat16>& rows, int first, int count,
+                             int loaded, int dim, float* out) {
   const int padded = padded_dim(dim);
-  for (int done = 0; done < count; done += kVectorLanes) {
+  for (int done = 0; done < loaded; done += kVectorLanes) {
     const uint16_t* pointers[kVectorLanes];
     packed_rows(rows, first + done, count - done, pointers);
-    for (int i = 0; i < kVectorLanes && done + i < count; i += 2) {
+    for (int i = 0; i < kVectorLanes && done + i < loaded; i += 2) {
       float* to = out + static_cast<int64_t>((done + i) / 2) * padded;
       for (int d = 0; d < dim; d += kVectorLanes) {
         store(to + d, pair_rows(load_first_short(pointers[i] + d, dim - d),

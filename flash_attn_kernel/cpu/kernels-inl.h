@@ -6,17 +6,23 @@
 #include "merge-inl.h"
 #include "probs-inl.h"
 
+#if defined(FA_ISA_AVX512_AMX)
+#include "tiles-inl.h"
+#endif
+
 namespace flash_attn_cpu {
 namespace {
 
 template <class Type, class Words>
 struct Kernels {
+  // A few rows leave tiles almost empty.
+  typedef typename Words::Vectors DecodeWords;
+
   static void shape(int32_t head_dim, int32_t value_dim, TileShape* shape) {
-    const int words = words_of(Words(), head_dim);
     Carver forward{nullptr, 0}, decode{nullptr, 0}, backward{nullptr, 0};
-    carve_forward_workspace(words, value_dim, &forward);
-    carve_decode_workspace(words, value_dim, &decode);
-    carve_backward_workspace(head_dim, value_dim, &backward);
+    carve_forward_workspace(words_of(Words(), head_dim), value_dim, &forward);
+    carve_decode_workspace(words_of(DecodeWords(), head_dim), value_dim, &decode);
+    carve_backward_workspace<Words>(head_dim, value_dim, &backward);
     shape->lanes = kLaneBlock;
     shape->key_block = kKeyBlock;
     shape->backward_rows = kBackwardTaskRows;
@@ -27,9 +33,10 @@ struct Kernels {
     const bool wants_probs = context.outputs->probs != nullptr;
     const bool is_plain = context.problem->dropout.threshold == 0 && !wants_probs;
     if (is_plain && task.row_end - task.row_begin <= kDecodeRows) {
-      Decode<Type, Words>::run(context, task, workspace);
+      Decode<Type, DecodeWords>::run(context, task, workspace);
       return;
     }
+    const ProductScope<Words> scope;
     LaneBlock lanes[kForwardTaskBlocks];
     const ForwardWorkspace used = Forward<Type, Words>::run(context, task, lanes, workspace);
     if (wants_probs) Probs<Type, Words>::run(context, task, lanes, used);
@@ -40,9 +47,11 @@ struct Kernels {
   }
   static void delta(const BackwardContext& context, int32_t sequence, int32_t head, int32_t begin,
                     int32_t end) {
+    const ProductScope<Words> scope;
     Delta<Type, Words>::run(context, sequence, head, begin, end);
   }
   static void backward(const BackwardContext& context, const BackwardTask& task, float* workspace) {
+    const ProductScope<Words> scope;
     Backward<Type, Words>::run(context, task, workspace);
   }
   static void sum_key_gradients(const BackwardContext& context, const KeyGradientSum& task) {

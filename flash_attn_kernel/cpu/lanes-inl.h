@@ -69,7 +69,8 @@ inline void describe_lanes(const Problem& problem, const Sequence& sequence, int
   }
 }
 
-// The keys of a block that a lane block must compute, relative to the block and rounded out to whole pairs.
+// The keys of a block that a lane block must compute, relative to the block and rounded out to a multiple of
+// kGrain.
 struct BlockRange {
   int begin;
   int end;
@@ -108,14 +109,15 @@ inline MaskedKeys masked_keys(const MaskView& mask, const LaneBlock& lanes, int 
   return any_hidden ? (any_seen ? MaskedKeys::kSome : MaskedKeys::kAll) : MaskedKeys::kNone;
 }
 
+template <int kGrain>
 FA_INLINE BlockRange block_range(const Problem& problem, const LaneBlock& lanes, int block_begin,
                                  int block_end) {
   const KeyRange some = flash_attn::intersect(lanes.seen_by_some, KeyRange{block_begin, block_end});
   if (some.begin == some.end) return BlockRange{0, 0, false, false};
   const MaskedKeys masked = masked_keys(problem.mask, lanes, some.begin, some.end);
   if (masked == MaskedKeys::kAll) return BlockRange{0, 0, false, false};
-  const int begin = (some.begin - block_begin) / 2 * 2;
-  const int end = round_up(some.end - block_begin, 2);
+  const int begin = (some.begin - block_begin) / kGrain * kGrain;
+  const int end = round_up(some.end - block_begin, kGrain);
   const bool covered =
       flash_attn::covers(lanes.seen_by_all, KeyRange{block_begin + begin, block_begin + end});
   return BlockRange{begin, end, !covered, masked == MaskedKeys::kSome};

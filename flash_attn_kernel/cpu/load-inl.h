@@ -22,9 +22,17 @@ constexpr int kLaneBlock = kWideVectors * kVectorLanes;  // queries of a full la
 
 FA_INLINE int words_of(Fp32Words, int elements) { return elements; }
 FA_INLINE int words_of(Bf16PairWords, int elements) { return (elements + 1) / 2; }
+FA_INLINE int words_of(TileWords, int elements) {
+  return round_up(words_of(Bf16PairWords(), elements), kTileSteps);
+}
 
 // Scratch rows of V are padded to whole vectors, so that the loops over value dimensions have no tail.
 FA_INLINE int padded_dim(int dim) { return round_up(dim, kVectorLanes); }
+
+// Rows of a product that has one per value dimension.
+FA_INLINE int dim_rows(Fp32Words, int dim) { return round_up(dim, 2); }
+FA_INLINE int dim_rows(Bf16PairWords, int dim) { return round_up(dim, 2); }
+FA_INLINE int dim_rows(TileWords, int dim) { return padded_dim(dim); }
 
 // Hands out a task's scratch memory, piece by piece; with a null base it only counts.
 struct Carver {
@@ -220,24 +228,23 @@ constexpr int kPrefetchDistance = 6;
 struct BlockView {
   const float* words;
   int64_t row;  // words from one row to the next
+  int64_t dim;  // words from one dimension of a row to the next
 };
 
 // Rows further apart than this are copied: they fall into few sets of the first-level cache.
 constexpr int64_t kNearbyBytes = 1024;
 
-// Whether rows [0, count) of a block may be used where they lie: they are words already, a pair of keys is
-// whole, and the rows are close together.
-template <class Type>
-FA_INLINE bool lies_ready(Fp32Words, const KeyRows<Type>& rows, int count, int dim) {
-  return sizeof(typename Type::Stored) == 4 && rows.page_size == 0 && count % 2 == 0 && dim % 2 == 0 &&
-         rows.row_stride * 4 <= kNearbyBytes;
-}
-FA_INLINE bool lies_ready(Bf16PairWords, const KeyRows<BFloat16>& rows, int count, int dim) {
-  return rows.page_size == 0 && count % 2 == 0 && dim % 2 == 0 && rows.row_stride % 2 == 0 &&
-         rows.row_stride * 2 <= kNearbyBytes;
+// Whether rows [0, count) of a block may be used where they lie: they are words already, without padding, and
+// the rows are close together.
+template <class Type, class Words>
+FA_INLINE bool lies_ready(Words, const KeyRows<Type>& rows, int count, int dim) {
+  constexpr int kPerWord = Words::kPerWord, kBytes = sizeof(typename Type::Stored);
+  return kBytes * kPerWord == 4 && rows.page_size == 0 && count % Words::kKeyGrain == 0 && dim % 2 == 0 &&
+         words_of(Words(), dim) * kPerWord == dim && rows.row_stride % kPerWord == 0 &&
+         rows.row_stride * kBytes <= kNearbyBytes;
 }
 
-// Keys [first, first + count) as (round_up(count, 2), words): one row per key, summed over its words.
+// Keys [first, first + count) as (round_up(count, grain), words): one row per key, summed over its words.
 template <class Type, class Words>
 FA_INLINE void load_keys(const KeyRows<Type>& rows, int first, int count, int dim, float* out) {
   const int words = words_of(Words(), dim);
@@ -252,12 +259,14 @@ FA_INLINE void load_keys(const KeyRows<Type>& rows, int first, int count, int di
     if (word < words)
       store_first(Float32(), to + word, load_words(Type(), Words(), row, dim, word), words - word);
   }
-  if (count % 2 != 0) zero_words(out + static_cast<int64_t>(count) * words, words);
+  const int padding = round_up(count, Words::kKeyGrain) - count;
+  zero_words(out + static_cast<int64_t>(count) * words, static_cast<int64_t>(padding) * words);
 }
 
 // The same keys for products that sum over keys: (round_up(count, 2) / kPerWord, padded_dim(dim)) words.
 template <class Type>
-FA_INLINE void load_values(Fp32Words, const KeyRows<Type>& rows, int first, int count, int dim, float* out) {
+FA_INLINE BlockView load_values(Fp32Words, const KeyRows<Type>& rows, int first, int count, int dim,
+                                float* out) {
   const int padded = padded_dim(dim);
   for (int n = 0; n < count; ++n) {
     const typename Type::Stored* row = key_row(rows, first + n);
@@ -266,6 +275,7 @@ FA_INLINE void load_values(Fp32Words, const KeyRows<Type>& rows, int first, int 
     for (int d = 0; d < dim; d += kVectorLanes) store(to + d, load_first(Type(), row + d, dim - d));
   }
   if (count % 2 != 0) zero_words(out + static_cast<int64_t>(count) * padded, padded);
+  return BlockView{out, padded, 1};
 }
 
 FA_INLINE ShortVec load_first_short(const uint16_t* p, int count) {
@@ -277,8 +287,8 @@ FA_INLINE ShortVec load_first_short(const uint16_t* p, int count) {
 
 #if defined(FA_ISA_AVX512_BF16)
 // Two rows of keys become one of pairs, the even key in the low half of each word.
-FA_INLINE void load_values(Bf16PairWords, const KeyRows<BFloat16>& rows, int first, int count, int dim,
-                           float* out) {
+FA_INLINE BlockView load_values(Bf16PairWords, const KeyRows<BFloat16>& rows, int first, int count, int dim,
+                                float* out) {
   const int padded = padded_dim(dim);
   for (int n = 0; n < count; n += 2) {
     const uint16_t* even = key_row(rows, first + n);
@@ -293,26 +303,26 @@ FA_INLINE void load_values(Bf16PairWords, const KeyRows<BFloat16>& rows, int fir
       store(to + d, pair_rows(load_first_short(even + d, dim - d), high));
     }
   }
+  return BlockView{out, padded, 1};
 }
-
 #endif
 
 // The same, or the tensor's own memory where that will do.
 template <class Type, class Words>
 FA_INLINE BlockView view_keys(const KeyRows<Type>& rows, int first, int count, int dim, float* scratch) {
   if (lies_ready(Words(), rows, count, dim)) {
-    return BlockView{reinterpret_cast<const float*>(key_row(rows, first)), rows.row_stride / Words::kPerWord};
+    return BlockView{reinterpret_cast<const float*>(key_row(rows, first)), rows.row_stride / Words::kPerWord,
+                     1};
   }
   load_keys<Type, Words>(rows, first, count, dim, scratch);
-  return BlockView{scratch, words_of(Words(), dim)};
+  return BlockView{scratch, words_of(Words(), dim), 1};
 }
 template <class Type, class Words>
 FA_INLINE BlockView view_values(const KeyRows<Type>& rows, int first, int count, int dim, float* scratch) {
   if (Words::kPerWord == 1 && lies_ready(Words(), rows, count, dim)) {
-    return BlockView{reinterpret_cast<const float*>(key_row(rows, first)), rows.row_stride};
+    return BlockView{reinterpret_cast<const float*>(key_row(rows, first)), rows.row_stride, 1};
   }
-  load_values(Words(), rows, first, count, dim, scratch);
-  return BlockView{scratch, padded_dim(dim)};
+  return load_values(Words(), rows, first, count, dim, scratch);
 }
 
 // One vector of value words at dimension d of the keys whose rows begin at `rows`.
@@ -320,17 +330,15 @@ template <class Type>
 FA_INLINE Vec load_value_words(Type type, Fp32Words, const typename Type::Stored* const* rows, int d) {
   return load_elements(type, rows[0] + d);
 }
-#if defined(FA_ISA_AVX512_BF16)
-FA_INLINE Vec load_value_words(BFloat16, Bf16PairWords, const uint16_t* const* rows, int d) {
-  return pair_rows(load_short(rows[0] + d), load_short(rows[1] + d));
-}
-#endif
 template <class Type>
 FA_INLINE Vec load_value_tail(Type type, Fp32Words, const typename Type::Stored* const* rows, int d,
                               int count) {
   return load_first(type, rows[0] + d, count);
 }
 #if defined(FA_ISA_AVX512_BF16)
+FA_INLINE Vec load_value_words(BFloat16, Bf16PairWords, const uint16_t* const* rows, int d) {
+  return pair_rows(load_short(rows[0] + d), load_short(rows[1] + d));
+}
 FA_INLINE Vec load_value_tail(BFloat16, Bf16PairWords, const uint16_t* const* rows, int d, int count) {
   return pair_rows(load_first_short(rows[0] + d, count), load_first_short(rows[1] + d, count));
 }

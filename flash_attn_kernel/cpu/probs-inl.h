@@ -37,7 +37,7 @@ struct Probs {
     for (int j = 0; j < kVectors; ++j) maxima[j] = LaneMath().finite(load(row_max + j * kVectorLanes));
     for (int n0 = 0; n0 < sequence.key_len; n0 += kKeyBlock) {
       const int count = sequence.key_len - n0 < kKeyBlock ? sequence.key_len - n0 : kKeyBlock;
-      const BlockRange range = block_range(problem, lanes, n0, n0 + count);
+      const BlockRange range = block_range<Words::kKeyGrain>(problem, lanes, n0, n0 + count);
       if (range.begin == range.end) continue;
       const BlockView keys = view_keys<Type, Words>(source, n0, count, problem.head_dim, w.keys);
       Forward<Type, Words>::template scores_of_block<kVectors>(problem, scale, lanes, queries, keys, n0,

@@ -13,10 +13,22 @@ namespace {
 // Arithmetic on 32-bit words. An operand is an array of words either way; a word is one fp32 number, or two
 // neighbouring bf16 numbers along the summed dimension.
 struct Fp32Words {
+  typedef Fp32Words Vectors;  // the same outside of tile registers
   static constexpr int kPerWord = 1;
+  static constexpr int kKeyGrain = 2;  // products take whole multiples of so many keys
+  static constexpr bool kInTiles = false;
 };
 struct Bf16PairWords {
+  typedef Bf16PairWords Vectors;
   static constexpr int kPerWord = 2;
+  static constexpr int kKeyGrain = 2;
+  static constexpr bool kInTiles = false;
+};
+// The same pairs for tile registers, where products sum over whole multiples of kTileSteps words.
+constexpr int kTileSteps = 16;
+struct TileWords : Bf16PairWords {
+  static constexpr int kKeyGrain = kPerWord * kTileSteps;
+  static constexpr bool kInTiles = true;
 };
 
 FA_INLINE Vec accumulate(Fp32Words, Vec a, Vec b, Vec c) { return multiply_add(a, b, c); }
@@ -29,6 +41,12 @@ typedef int32_t LooseWord __attribute__((may_alias, aligned(2)));
 FA_INLINE Vec broadcast_word(const float* p) {
   return reinterpret_cast<Vec>(splat_int(*reinterpret_cast<const LooseWord*>(p)));
 }
+
+// The time in which a thread makes products of these words.
+template <class Words>
+struct ProductScope {
+  ProductScope() {}
+};
 
 enum class Into {
   kStore,    // C = A B
@@ -84,9 +102,20 @@ FA_INLINE void product_tile(const ProductOperands& p, int steps, const Vec* fact
   }
 }
 
+#if defined(FA_ISA_AVX512_AMX)
+template <Into kInto, int kVectors>
+inline void tile_product(ProductOperands p, int rows, int steps, const Vec* factor);
+#endif
+
 // Any even number of rows: whole tiles, then one smaller tile for the rest.
 template <class Words, Into kInto, int kVectors>
 __attribute__((noinline)) void product(ProductOperands p, int rows, int steps, const Vec* factor) {
+#if defined(FA_ISA_AVX512_AMX)
+  if constexpr (Words::kInTiles) {
+    // Half a lane block has too few queries to sum over: its dV and dK are made in vectors.
+    if (steps % kTileSteps == 0) return tile_product<kInto, kVectors>(p, rows, steps, factor);
+  }
+#endif
   constexpr int kRows = kVectors == 1 ? FA_NARROW_TILE_ROWS : FA_TILE_ROWS;
   static_assert(kRows % 2 == 0 && kRows <= 12, "the rest below is even and at most 10 rows");
   for (; rows >= kRows; rows -= kRows) {
