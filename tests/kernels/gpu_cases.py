@@ -1,0 +1,32 @@
+"""Attention problems of several tiles and key blocks, for kernels with pipelines; too slow to try on every backend."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.kernels.cases import AttentionCase
+from tests.kernels.oracle import Options
+
+_CASE = AttentionCase("long", seqlens_q=(300, 300), seqlens_k=(300, 300), heads=4, heads_k=2, head_dim=64)
+
+_EACH_HEAD_DIM = [
+    replace(_CASE, name="long"),
+    replace(_CASE, name="long_causal", seqlens_k=(700, 700), options=Options(causal=True)),
+    replace(
+        _CASE,
+        name="long_packed_with_sinks",
+        packed=True,
+        seqlens_q=(0, 200, 333, 1),
+        seqlens_k=(50, 200, 520, 0),
+        unused=5,
+        extras=frozenset({"sinks"}),
+        options=Options(causal=True),
+    ),
+]
+
+GPU_CASES = [
+    *(replace(case, name=f"{case.name}_d{dim}", head_dim=dim) for dim in (64, 128, 256) for case in _EACH_HEAD_DIM),
+    replace(_CASE, name="long_window_softcap", options=Options(window_size=(150, 60), softcap=20.0), head_dim=128),
+    replace(_CASE, name="long_alibi_mask", extras=frozenset({"alibi", "mask_per_head"}), head_dim=128),
+    replace(_CASE, name="long_narrow_values", head_dim=96, value_dim=40, heads=6, options=Options(causal=True)),
+]
