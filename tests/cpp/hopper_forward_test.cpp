@@ -68,6 +68,10 @@ std::vector<Case> long_cases() {
     c.keys = 500;
     cases.push_back(c);
   }
+  Case c = simt::named("one key of a block hidden from one row");
+  c.causal = true;
+  c.keys = c.queries + 190;
+  cases.push_back(c);
   return cases;
 }
 
