@@ -22,7 +22,14 @@ _BACKEND_FILES: dict[Backend, tuple[str, ...]] = {
     # The first one is copied as the backend of the project, the others under their own names.
     Backend.CPU: ("backend/Cpu.cmake",),
     Backend.CUDA: ("backend/Cuda.cmake",),
-    Backend.METAL: ("backend/Metal.cmake", "EmbedMetallib.cmake", "kernel_metallib.h.in", "shaders_only.cpp"),
+    Backend.METAL: (
+        "backend/Metal.cmake",
+        "EmbedMetallib.cmake",
+        "EmbedShaders.cmake",
+        "kernel_metallib.h.in",
+        "kernel_shaders.h.in",
+        "shaders_only.cpp",
+    ),
     Backend.ROCM: ("backend/Rocm.cmake", "hipify.py"),
     Backend.XPU: ("backend/Xpu.cmake",),
 }
