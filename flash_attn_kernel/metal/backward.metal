@@ -19,14 +19,12 @@ inline KeyRange rows_seeing(constant ProblemArguments& problem, Sequence sequenc
 // Threadgroups: (block of keys, kv head, batch entry). Keys are the rows of S^T = K Q^T and dP^T = V dO^T, so
 // P^T and dS^T are operands of dV += P^T dO and dK += dS^T Q as they are.
 template <typename T, int kDim>
-kernel void attention_backward_keys(constant BackwardArguments& call [[buffer(0)]], FA_INDEX_BUFFERS,
-                                    FA_EXTRA_BUFFERS, device const T* q [[buffer(11)]],
-                                    device const T* k [[buffer(12)]], device const T* v [[buffer(13)]],
-                                    device const T* dout [[buffer(14)]],
-                                    device const float* lse [[buffer(15)]],
-                                    device const float* delta [[buffer(16)]], device T* dk [[buffer(17)]],
-                                    device T* dv [[buffer(18)]], threadgroup T* tiles [[threadgroup(0)]],
-                                    FA_THREAD) {
+[[kernel, max_total_threads_per_threadgroup(4 * kLanes)]] void attention_backward_keys(
+    constant BackwardArguments& call [[buffer(0)]], FA_INDEX_BUFFERS, FA_EXTRA_BUFFERS,
+    device const T* q [[buffer(11)]], device const T* k [[buffer(12)]], device const T* v [[buffer(13)]],
+    device const T* dout [[buffer(14)]], device const float* lse [[buffer(15)]],
+    device const float* delta [[buffer(16)]], device T* dk [[buffer(17)]], device T* dv [[buffer(18)]],
+    threadgroup T* tiles [[threadgroup(0)]], FA_THREAD) {
   typedef BackwardShape<int(sizeof(T)) * kDim> Shape;
   constexpr int kStride = Tile<T, kDim>::kStride;
   constexpr int kKeys = Shape::kOwned;
@@ -117,13 +115,12 @@ kernel void attention_backward_keys(constant BackwardArguments& call [[buffer(0)
 
 // Threadgroups: (block of rows, kv head, batch entry). S = Q K^T and dP = dO V^T give dS, and dQ += dS K.
 template <typename T, int kDim>
-kernel void attention_backward_queries(constant BackwardArguments& call [[buffer(0)]], FA_INDEX_BUFFERS,
-                                       FA_EXTRA_BUFFERS, device const T* q [[buffer(11)]],
-                                       device const T* k [[buffer(12)]], device const T* v [[buffer(13)]],
-                                       device const T* dout [[buffer(14)]],
-                                       device const float* lse [[buffer(15)]],
-                                       device const float* delta [[buffer(16)]], device T* dq [[buffer(17)]],
-                                       threadgroup T* tiles [[threadgroup(0)]], FA_THREAD) {
+[[kernel, max_total_threads_per_threadgroup(4 * kLanes)]] void attention_backward_queries(
+    constant BackwardArguments& call [[buffer(0)]], FA_INDEX_BUFFERS, FA_EXTRA_BUFFERS,
+    device const T* q [[buffer(11)]], device const T* k [[buffer(12)]], device const T* v [[buffer(13)]],
+    device const T* dout [[buffer(14)]], device const float* lse [[buffer(15)]],
+    device const float* delta [[buffer(16)]], device T* dq [[buffer(17)]],
+    threadgroup T* tiles [[threadgroup(0)]], FA_THREAD) {
   typedef BackwardShape<int(sizeof(T)) * kDim> Shape;
   constexpr int kStride = Tile<T, kDim>::kStride;
   constexpr int kRows = Shape::kOwned;

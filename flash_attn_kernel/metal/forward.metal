@@ -50,12 +50,11 @@ using namespace flash_attn_metal;
 
 // Threadgroups: (block of rows and split, kv head, batch entry).
 template <typename T, int kDim, int kSimdgroups>
-kernel void attention_forward(constant ForwardArguments& call [[buffer(0)]], FA_INDEX_BUFFERS,
-                              FA_EXTRA_BUFFERS, device const T* q [[buffer(11)]],
-                              device const T* k [[buffer(12)]], device const T* v [[buffer(13)]],
-                              device T* out [[buffer(14)]], device float* lse [[buffer(15)]],
-                              device float* workspace [[buffer(16)]], threadgroup T* tile [[threadgroup(0)]],
-                              FA_THREAD) {
+[[kernel, max_total_threads_per_threadgroup(32 * kSimdgroups)]] void attention_forward(
+    constant ForwardArguments& call [[buffer(0)]], FA_INDEX_BUFFERS, FA_EXTRA_BUFFERS,
+    device const T* q [[buffer(11)]], device const T* k [[buffer(12)]], device const T* v [[buffer(13)]],
+    device T* out [[buffer(14)]], device float* lse [[buffer(15)]], device float* workspace [[buffer(16)]],
+    threadgroup T* tile [[threadgroup(0)]], FA_THREAD) {
   typedef ForwardShape<int(sizeof(T)) * kDim, kSimdgroups> Shape;
   constexpr int kStride = Tile<T, kDim>::kStride;
   constexpr int kKeys = Shape::kKeys;

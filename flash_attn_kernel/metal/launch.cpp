@@ -1,7 +1,5 @@
 #include "launch.h"
 
-#include <cstring>
-
 #include "shapes.h"
 
 namespace flash_attn_metal {
@@ -51,17 +49,6 @@ Footprint backward_footprint(int row_bytes) {
   }
 }
 
-const char* name_of(Element element) {
-  switch (element) {
-    case Element::kFloat32:
-      return "float32";
-    case Element::kBFloat16:
-      return "bfloat16";
-    default:
-      return "float16";
-  }
-}
-
 // The head dimensions that there are kernels for.
 int padded_dim(const ProblemArguments& problem) {
   const int dim = problem.head_dim > problem.value_dim ? problem.head_dim : problem.value_dim;
@@ -74,15 +61,6 @@ int row_bytes(Element element, const ProblemArguments& problem) {
 
 int64_t blocks_of(int64_t count, int64_t each) { return (count + each - 1) / each; }
 
-template <class Arguments>
-Launch make_launch(std::string kernel, const Arguments& arguments, int64_t x, int64_t y, int64_t z,
-                   int threads, int threadgroup_bytes, std::vector<Buffer> buffers) {
-  Launch launch{std::move(kernel), {x, y, z}, threads, threadgroup_bytes, {}, std::move(buffers)};
-  launch.arguments.resize(sizeof(arguments));
-  std::memcpy(launch.arguments.data(), &arguments, sizeof(arguments));
-  return launch;
-}
-
 std::vector<Buffer> with_indices(const IndexBuffers& i, std::vector<Buffer> others) {
   std::vector<Buffer> all = {i.query_offsets, i.key_offsets, i.queries_used, i.keys_used,
                              i.left_padding,  i.cache_rows,  i.page_table};
@@ -91,6 +69,17 @@ std::vector<Buffer> with_indices(const IndexBuffers& i, std::vector<Buffer> othe
 }
 
 }  // namespace
+
+const char* name_of(Element element) {
+  switch (element) {
+    case Element::kFloat32:
+      return "float32";
+    case Element::kBFloat16:
+      return "bfloat16";
+    default:
+      return "float16";
+  }
+}
 
 Strides describe_strides(const flash_attn::RowStrides& strides) {
   return {strides.row, strides.head, strides.page};
@@ -147,6 +136,22 @@ PlacementArguments describe_placement(const flash_attn_gpu::Placement& placement
   return a;
 }
 
+AppendArguments describe_append(const flash_attn_gpu::AppendCall& call) {
+  AppendArguments a{};
+  a.from = describe_strides(call.from_strides);
+  a.cache = describe_strides(call.cache_strides);
+  a.page_table_stride = call.page_table_stride;
+  a.batch = call.batch;
+  a.dim = call.dim;
+  a.room = call.room;
+  a.capacity = call.capacity;
+  a.cache_size = call.cache_size;
+  a.page_size = call.page_size;
+  a.has_offsets = call.offsets != nullptr;
+  a.has_cache_rows = call.cache_rows != nullptr;
+  return a;
+}
+
 std::vector<Launch> forward_launches(const ForwardCall& call, int64_t longest_query) {
   const ForwardArguments& a = call.arguments;
   const ProblemArguments& problem = a.problem;
@@ -161,16 +166,17 @@ std::vector<Launch> forward_launches(const ForwardCall& call, int64_t longest_qu
   for (const Buffer& each_one : {call.q, call.k, call.v, call.out, call.lse, call.workspace}) {
     buffers.push_back(each_one);
   }
-  std::vector<Launch> launches = {make_launch(kind + element + "_" + std::to_string(padded_dim(problem)), a,
-                                              blocks_of(rows, each.rows) * a.splits, problem.kv_heads,
-                                              a.placement.batch, each.threads, each.threadgroup_bytes,
-                                              with_indices(call.indices, buffers))};
+  std::vector<Launch> launches = {
+      make_launch(kind + element + "_" + std::to_string(padded_dim(problem)), a,
+                  {blocks_of(rows, each.rows) * a.splits, problem.kv_heads, a.placement.batch}, each.threads,
+                  each.threadgroup_bytes, with_indices(call.indices, buffers))};
   if (a.splits > 1) {
     buffers = extras;
     for (const Buffer& each_one : {call.out, call.lse, call.workspace}) buffers.push_back(each_one);
-    launches.push_back(make_launch("attention_merge_" + element, a, blocks_of(a.partial_rows, kRowsAtOnce),
-                                   problem.kv_heads, a.placement.batch, kLanes * kRowsAtOnce, 0,
-                                   with_indices(call.indices, buffers)));
+    launches.push_back(
+        make_launch("attention_merge_" + element, a,
+                    {blocks_of(a.partial_rows, kRowsAtOnce), problem.kv_heads, a.placement.batch},
+                    kLanes * kRowsAtOnce, 0, with_indices(call.indices, buffers)));
   }
   return launches;
 }
@@ -184,11 +190,11 @@ std::vector<Launch> backward_launches(const BackwardCall& call, int64_t longest_
   const std::string element = name_of(call.element);
   const std::string suffix = element + "_" + std::to_string(padded_dim(problem));
   std::vector<Launch> launches = {make_launch(
-      "attention_delta_" + element, a, blocks_of(rows, kRowsAtOnce), kv_heads, batch, kLanes * kRowsAtOnce, 0,
-      with_indices(call.indices, {call.out, call.dout, call.dlse, call.delta}))};
+      "attention_delta_" + element, a, {blocks_of(rows, kRowsAtOnce), kv_heads, batch}, kLanes * kRowsAtOnce,
+      0, with_indices(call.indices, {call.out, call.dout, call.dlse, call.delta}))};
   if (problem.has_sinks) {
     launches.push_back(
-        make_launch("attention_sink_gradient", a, problem.heads, 1, 1, kLanes, 0,
+        make_launch("attention_sink_gradient", a, {problem.heads, 1, 1}, kLanes, 0,
                     with_indices(call.indices, {call.extras.sinks, call.lse, call.delta, call.dsinks})));
   }
   const std::vector<Buffer> inputs = {call.extras.alibi_slopes,
@@ -203,33 +209,33 @@ std::vector<Launch> backward_launches(const BackwardCall& call, int64_t longest_
   std::vector<Buffer> buffers = inputs;
   buffers.push_back(call.dk);
   buffers.push_back(call.dv);
-  launches.push_back(make_launch("attention_backward_keys_" + suffix, a, blocks_of(longest_key, each.rows),
-                                 kv_heads, batch, each.threads, each.threadgroup_bytes,
-                                 with_indices(call.indices, buffers)));
+  launches.push_back(make_launch("attention_backward_keys_" + suffix, a,
+                                 {blocks_of(longest_key, each.rows), kv_heads, batch}, each.threads,
+                                 each.threadgroup_bytes, with_indices(call.indices, buffers)));
   buffers = inputs;
   buffers.push_back(call.dq);
-  launches.push_back(make_launch("attention_backward_queries_" + suffix, a, blocks_of(rows, each.rows),
-                                 kv_heads, batch, each.threads, each.threadgroup_bytes,
-                                 with_indices(call.indices, buffers)));
+  launches.push_back(make_launch("attention_backward_queries_" + suffix, a,
+                                 {blocks_of(rows, each.rows), kv_heads, batch}, each.threads,
+                                 each.threadgroup_bytes, with_indices(call.indices, buffers)));
   return launches;
 }
 
 Launch append_launch(const AppendCall& call) {
   const AppendArguments& a = call.arguments;
-  return make_launch(call.element_bytes == 2 ? "attention_append_16" : "attention_append_32", a, a.room,
-                     call.kv_heads, a.batch, kLanes, 0,
+  return make_launch(call.element_bytes == 2 ? "attention_append_16" : "attention_append_32", a,
+                     {a.room, call.kv_heads, a.batch}, kLanes, 0,
                      {call.lengths, call.offsets, call.cache_rows, call.page_table, call.rows, call.cache});
 }
 
 Launch combine_launch(const CombineCall& call) {
   const CombineArguments& a = call.arguments;
-  return make_launch("attention_combine", a, a.rows, 1, 1, kLanes, 0,
+  return make_launch("attention_combine", a, {a.rows, 1, 1}, kLanes, 0,
                      {call.out_partial, call.lse_partial, call.out, call.lse});
 }
 
 Launch layout_launch(Buffer numbers, Buffer held) {
   const int stride = 8;
-  return make_launch("matrix_layout", stride, 1, 1, 1, kLanes, 0, {numbers, held});
+  return make_launch("matrix_layout", stride, {1, 1, 1}, kLanes, 0, {numbers, held});
 }
 
 bool has_known_layout(const float* held) {

@@ -2,8 +2,11 @@
 // the binding describes its tensors as buffers, and device.mm (in tests: the emulator) runs what comes out.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "../gpu/attention.h"
@@ -22,12 +25,24 @@ struct Buffer {
 
 struct Launch {
   std::string kernel;
-  int64_t groups[3];
+  std::array<int64_t, 3> groups;
   int threads;
   int threadgroup_bytes;
   std::vector<unsigned char> arguments;  // slot 0
   std::vector<Buffer> buffers;           // from slot 1 on
 };
+
+template <class Arguments>
+Launch make_launch(std::string kernel, const Arguments& arguments, std::array<int64_t, 3> groups, int threads,
+                   int threadgroup_bytes, std::vector<Buffer> buffers) {
+  Launch launch{std::move(kernel), groups, threads, threadgroup_bytes, {}, std::move(buffers)};
+  launch.arguments.resize(sizeof(arguments));
+  std::memcpy(launch.arguments.data(), &arguments, sizeof(arguments));
+  return launch;
+}
+
+// As the names of kernels end.
+const char* name_of(Element element);
 
 // Offsets and lengths of queries and keys, left padding, rows of the cache, page table.
 struct IndexBuffers {
@@ -70,6 +85,7 @@ Strides describe_strides(const flash_attn::RowStrides& strides);
 // Pointers of these are looked at, not followed: null says that a tensor was not given.
 ProblemArguments describe_problem(const flash_attn::Problem& problem);
 PlacementArguments describe_placement(const flash_attn_gpu::Placement& placement);
+AppendArguments describe_append(const flash_attn_gpu::AppendCall& call);
 
 // In the order in which they must run. Lengths are upper bounds of what the index arrays say.
 std::vector<Launch> forward_launches(const ForwardCall& call, int64_t longest_query);

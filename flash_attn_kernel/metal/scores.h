@@ -3,7 +3,7 @@
 #pragma once
 
 #include "sequence.h"
-// The algebra below needs Metal's INFINITY, which comes with the library.
+// The algebra needs Metal's library before it.
 #include "../core/philox.h"
 #include "../core/softmax_state.h"
 

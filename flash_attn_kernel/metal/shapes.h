@@ -48,4 +48,7 @@ struct BackwardShape {
 // Kernels with one simdgroup for each row.
 FA_CONSTANT int kRowsAtOnce = 4;
 
+// Threads of a threadgroup of the layers' kernels.
+FA_CONSTANT int kLayerThreads = 256;
+
 }  // namespace flash_attn_metal

@@ -62,10 +62,10 @@ std::tuple<Tensor, Tensor> layer_rms_norm(const Tensor& x, const Tensor& weight,
   std::vector<int64_t> rows = shape_of(x);
   rows.pop_back();
   const Tensor rstd = empty_result(x, rows, ScalarType::Float);
-  run_layer(RmsNormCall{element_of("x", x), count_rows(x), dim, static_cast<float>(epsilon),
-                        from.const_data_ptr(), scale.const_data_ptr(), out.mutable_data_ptr(),
-                        static_cast<float*>(rstd.mutable_data_ptr())},
-            x);
+  run_layer(
+      RmsNormCall{element_of("x", x), count_rows(x), dim, static_cast<float>(epsilon), read_address(from),
+                  read_address(scale), write_address(out), static_cast<float*>(write_address(rstd))},
+      x);
   return {out, rstd};
 }
 
@@ -80,11 +80,11 @@ std::tuple<Tensor, Tensor> layer_rms_norm_backward(const Tensor& dout, const Ten
   const Tensor from = dense(x), scale = dense(weight), upstream = dense(dout), spread = dense(rstd);
   const Tensor dx = empty_result(x, shape_of(x), x.scalar_type());
   const Tensor dweight = empty_result(x, {dim}, x.scalar_type());
-  run_layer(RmsNormBackwardCall{element_of("x", x), count_rows(x), dim, upstream.const_data_ptr(),
-                                from.const_data_ptr(), scale.const_data_ptr(),
-                                static_cast<const float*>(spread.const_data_ptr()), dx.mutable_data_ptr(),
-                                dweight.mutable_data_ptr()},
-            x);
+  run_layer(
+      RmsNormBackwardCall{element_of("x", x), count_rows(x), dim, read_address(upstream), read_address(from),
+                          read_address(scale), static_cast<const float*>(read_address(spread)),
+                          write_address(dx), write_address(dweight)},
+      x);
   return {dx, dweight};
 }
 
@@ -97,7 +97,7 @@ Tensor run_silu(const Tensor& x, bool gated) {
   }
   const Tensor from = dense(x), out = empty_result(x, shape, x.scalar_type());
   run_layer(SiluCall{element_of("x", x), gated ? count_rows(x) : 1, gated ? shape.back() : x.numel(), gated,
-                     from.const_data_ptr(), out.mutable_data_ptr()},
+                     read_address(from), write_address(out)},
             x);
   return out;
 }
@@ -111,7 +111,7 @@ Tensor run_silu_backward(const Tensor& dout, const Tensor& x, bool gated) {
   require_shape("dout", dout, shape, x, x.scalar_type());
   const Tensor from = dense(x), upstream = dense(dout), dx = empty_result(x, shape_of(x), x.scalar_type());
   run_layer(SiluBackwardCall{element_of("x", x), gated ? count_rows(x) : 1, gated ? shape.back() : x.numel(),
-                             gated, upstream.const_data_ptr(), from.const_data_ptr(), dx.mutable_data_ptr()},
+                             gated, read_address(upstream), read_address(from), write_address(dx)},
             x);
   return dx;
 }
@@ -136,11 +136,10 @@ Tensor layer_rotary(const Tensor& x, const Tensor& cos, const Tensor& sin, bool 
   require_shape("cos", cos, {cos.size(0), tokens, rotary_dim}, x, x.scalar_type());
   require_shape("sin", sin, shape_of(cos), x, x.scalar_type());
   const Tensor cosines = dense(cos), sines = dense(sin), out = empty_result(x, shape_of(x), x.scalar_type());
-  run_layer(
-      RotaryCall{element_of("x", x), batch, tokens, x.size(2), x.size(3), rotary_dim, transposed,
-                 x.const_data_ptr(), x.stride(0), x.stride(1), x.stride(2), cosines.const_data_ptr(),
-                 sines.const_data_ptr(), cos.size(0) == 1 ? 0 : tokens * rotary_dim, out.mutable_data_ptr()},
-      x);
+  run_layer(RotaryCall{element_of("x", x), batch, tokens, x.size(2), x.size(3), rotary_dim, transposed,
+                       read_address(x), x.stride(0), x.stride(1), x.stride(2), read_address(cosines),
+                       read_address(sines), cos.size(0) == 1 ? 0 : tokens * rotary_dim, write_address(out)},
+            x);
   return out;
 }
 
@@ -161,6 +160,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT_EXPAND(TORCH_EXTENSION_NAME, ops) {
 
 #if defined(CUDA_KERNEL)
 STABLE_TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, CUDA, ops) {
+#elif defined(METAL_KERNEL)
+STABLE_TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, MPS, ops) {
 #else
 STABLE_TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, CPU, ops) {
 #endif

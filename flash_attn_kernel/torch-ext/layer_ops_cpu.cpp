@@ -10,6 +10,9 @@ Tensor empty_result(const Tensor& /*like*/, const std::vector<int64_t>& sizes, S
   return empty_tensor(sizes, dtype);
 }
 
+const void* read_address(const Tensor& tensor) { return tensor.const_data_ptr(); }
+void* write_address(const Tensor& tensor) { return tensor.mutable_data_ptr(); }
+
 void run_layer(const flash_attn::RmsNormCall& call, const Tensor& /*like*/) {
   flash_attn_cpu::rms_norm(call, torch_threads());
 }

@@ -23,6 +23,9 @@ Tensor empty_result(const Tensor& like, const std::vector<int64_t>& sizes, Scala
   return torch::stable::new_empty(like, {sizes.data(), sizes.size()}, dtype);
 }
 
+const void* read_address(const Tensor& tensor) { return tensor.const_data_ptr(); }
+void* write_address(const Tensor& tensor) { return tensor.mutable_data_ptr(); }
+
 void run_layer(const flash_attn::RmsNormCall& call, const Tensor& like) {
   const DeviceGuard guard(like.get_device_index());
   flash_attn_gpu::rms_norm(call, stream_of(like));

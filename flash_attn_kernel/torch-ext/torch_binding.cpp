@@ -12,8 +12,8 @@
 // max_seqlen_k) in q's dtype: exp(score - row maximum), negative where dropout took it, 0 where nothing is
 // seen; otherwise it has the shape (0). dsinks is fp32 (heads), or (0) without sinks. softmax_d is fp32,
 // shaped like lse: rowsum(dout * out) - dlse. Every result is the same bits for any number of threads, so
-// `deterministic` has nothing to change. On a GPU there is neither fp32 nor probs, and index tensors are not
-// checked but clamped: reading them would stall the stream.
+// `deterministic` has nothing to change. On a GPU there are no probs (and no fp32, but on Apple's), and index
+// tensors are not checked but clamped: reading them would stall the stream.
 
 #include <torch/csrc/stable/library.h>
 
@@ -53,6 +53,8 @@ STABLE_TORCH_LIBRARY_EXPAND(TORCH_EXTENSION_NAME, ops) {
 
 #if defined(CUDA_KERNEL)
 STABLE_TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, CUDA, ops) {
+#elif defined(METAL_KERNEL)
+STABLE_TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, MPS, ops) {
 #else
 STABLE_TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, CPU, ops) {
 #endif

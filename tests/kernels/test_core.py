@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -31,20 +30,6 @@ template <class Type> void all() {{
   enter<RotaryToken<Type>><<<1, 1>>>(RotaryCall());
 }}
 void every() {{ all<Float32Element>(); all<HalfElement<BFloat16>>(); all<HalfElement<Float16>>(); }}
-"""
-
-METAL_PROJECT = """[general]
-name = "some-layers"
-version = 1
-edition = 5
-license = "Apache-2.0"
-backends = ["metal"]
-[torch]
-src = []
-[kernel.layers]
-backend = "metal"
-depends = []
-src = ["layers.metal"]
 """
 
 
@@ -133,16 +118,3 @@ def test_layers_read_as_sycl(tmp_path: Path) -> None:
     """Names and types, against declarations of what they use: there is no SYCL compiler to be had here."""
     flags = ["-DSYCL_LANGUAGE_VERSION=202001", f"-I{SOURCES / 'sycl_stand_in'}", "-Wno-attributes", "-c"]
     _compile(ROOT / "flash_attn_kernel" / "layers" / "sycl" / "layers.cpp", tmp_path / "layers.o", *flags)
-
-
-def test_layers_read_as_metal(tmp_path: Path) -> None:
-    """The builder's own reading of shaders, by clang with stand-ins for Apple's headers."""
-    (tmp_path / "torch-ext" / "some_layers").mkdir(parents=True)
-    (tmp_path / "torch-ext" / "some_layers" / "__init__.py").touch()
-    shutil.copy(ROOT / "flash_attn_kernel" / "layers" / "metal" / "layers.metal", tmp_path)
-    (tmp_path / "build.toml").write_text(METAL_PROJECT, encoding="utf-8")
-    command = [sys.executable, "-m", "kernel_builder", "check", str(tmp_path), "--syntax"]
-    read = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert read.returncode == 0, read.stdout + read.stderr
-    if "1 source read by clang" not in read.stdout:
-        pytest.skip("needs clang")

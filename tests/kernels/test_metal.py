@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "flash_attn_kernel"
 SOURCES = ROOT / "tests" / "cpp"
 STAND_INS = ROOT / "builder" / "kernel_builder" / "syntax" / "stand_ins" / "metal"
-SHADERS = sorted((PROJECT / "metal").glob("*.metal"))
+SHADERS = sorted(PROJECT.glob("**/*.metal"))
 COMPILER = shutil.which("g++") or "g++"
 ATTRIBUTE = re.compile(r"\[\[[^\[\]]*\]\]")
 SPACES = {"device": 1, "constant": 2, "threadgroup": 3}
@@ -47,23 +49,23 @@ def compile_test(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
     folder = tmp_path_factory.mktemp("metal")
     blank_attributes(folder / "blanked")
     strict = ("-Wall", "-Wextra", "-Werror", f"-I{SOURCES}", f"-I{SOURCES / 'msl'}")
-    shaders, emulator, launch = folder / "shaders.o", folder / "emulator.o", folder / "launch.o"
+    shaders, emulator = folder / "shaders.o", folder / "emulator.o"
     # The instrumentation of -fsanitize=thread reports each access to the emulator; its own runtime is not linked.
     flags = ("-O1", "-fsanitize=thread", "-Wno-unused-parameter", f"-I{folder / 'blanked'}")
     run_compiler(*strict, *flags, "-c", SOURCES / "msl" / "shaders.cpp", "-o", shaders)
     run_compiler(*strict, "-O2", "-c", SOURCES / "msl" / "emulator.cpp", "-o", emulator)
-    run_compiler(*strict, "-O2", "-c", PROJECT / "metal" / "launch.cpp", "-o", launch)
+    hosts = [PROJECT / "metal" / "launch.cpp", PROJECT / "layers" / "metal" / "launch.cpp"]
 
     def compile_one(subject: str) -> Path:
         program = folder / subject
-        run_compiler(*strict, "-O2", SOURCES / f"metal_{subject}_test.cpp", shaders, emulator, launch, "-o", program)
+        run_compiler(*strict, "-O2", SOURCES / f"metal_{subject}_test.cpp", *hosts, shaders, emulator, "-o", program)
         return program
 
     return compile_one
 
 
 @pytest.mark.compile
-@pytest.mark.parametrize("subject", ["rows", "forward", "backward"])
+@pytest.mark.parametrize("subject", ["rows", "layers", "forward", "backward"])
 @pytest.mark.xdist_group("metal")
 def test_shaders_under_an_emulator(subject: str, compile_test: Callable[[str], Path]) -> None:
     """The shaders' own source: results against fp64, threadgroup memory raced for or read too early, strays outside."""
@@ -120,7 +122,7 @@ def test_arguments_lie_where_the_emulator_takes_them_from(shader: Path) -> None:
     headers = "\n".join(path.read_text(encoding="utf-8") for path in sorted((PROJECT / "metal").glob("*.h")))
     macros = {name: ATTRIBUTE.findall(body) for name, body in re.findall(r"#define (FA_\w+)((?:.*\\\n)*.*)", headers)}
     text = shader.read_text(encoding="utf-8")
-    kernels = re.findall(r"kernel void (\w+)\((.*?)\)\s*\{", text, flags=re.DOTALL)
+    kernels = re.findall(r"(?:kernel|\]\]) void (\w+)\((.*?)\)\s*\{", text, flags=re.DOTALL)
     assert kernels
     for name, arguments in kernels:
         found: list[str] = []
@@ -133,9 +135,43 @@ def test_arguments_lie_where_the_emulator_takes_them_from(shader: Path) -> None:
         assert rest == THREAD, name
 
 
+def test_the_builder_reads_shaders_and_their_launcher() -> None:
+    """With its stand-ins for the headers of Apple: names, arguments, selectors."""
+    if shutil.which("clang++-19") is None and shutil.which("clang++") is None:
+        pytest.skip("needs clang")
+    command = [sys.executable, "-m", "kernel_builder", "check", str(ROOT), "--syntax", "--json"]
+    read = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert read.returncode == 0, read.stdout + read.stderr
+    checked = {ROOT / path for path in json.loads(read.stdout)["syntax"]["checked"]}
+    assert checked == {*SHADERS, *PROJECT.glob("**/*.mm")}
+
+
+def test_source_that_is_embedded_is_whole(spaced: Path, tmp_path: Path) -> None:
+    """Where Apple's compiler is not, one text holds all shaders and what they include."""
+    template = ROOT / "templates" / "cmake"
+    command = [sys.executable, "-m", "cmake", f"-DINPUTS={';'.join(map(str, SHADERS))}", "-DINCLUDE="]
+    command += [f"-DOUTPUT={tmp_path / 'shaders.h'}", f"-DTEMPLATE={template / 'kernel_shaders.h.in'}"]
+    subprocess.run([*command, "-P", str(template / "EmbedShaders.cmake")], check=True)
+    text = (tmp_path / "shaders.h.metal").read_text(encoding="utf-8")
+    assert '#include "' not in text
+    assert "#pragma once" not in text
+    body = (tmp_path / "shaders.h").read_text(encoding="utf-8").split("source[] = {")[1].split("}")[0]
+    assert bytes(int(word, 16) for word in re.findall(r"0x(..)", body)) == text.encode() + bytes(1)
+    (tmp_path / "shaders.metal").write_text(ATTRIBUTE.sub("", text), encoding="utf-8")
+    assert read_by_clang(tmp_path / "shaders.metal", spaced) == ""
+
+
+def test_variants_are_named_as_clients_look_for_them() -> None:
+    command = [sys.executable, "-m", "kernel_builder", "plan", str(ROOT), "--backend", "metal", "--json"]
+    command += ["--assume", "host=aarch64-darwin", "--assume", "torch=2.13"]
+    planned = subprocess.run(command, check=True, capture_output=True, text=True)
+    names = {variant["variant"] for variant in json.loads(planned.stdout)["plan"]["variants"]}
+    assert names == {"torch-stable-abi210-metal-aarch64-darwin"}
+
+
 def test_nothing_stands_in_shaders_that_metal_does_not_have() -> None:
     """Clang knows C++ better than Metal does: 64 bits are called `long` there, and there are no lambdas."""
-    headers = [*(PROJECT / "core").glob("*.h"), *(PROJECT / "metal").glob("*.h")]
+    headers = [path for folder in ("core", "metal", "layers/metal") for path in (PROJECT / folder).glob("*.h")]
     hosts = {"launch.h", "problem.h", "device.h"}
     for path in [*SHADERS, *headers]:
         if path.name in hosts:

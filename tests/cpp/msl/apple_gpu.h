@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "../../../flash_attn_kernel/metal/launch.h"
+#include "../check.h"
 #include "../simt/device.h"
 #include "../simt/problem.h"
 #include "emulator.h"

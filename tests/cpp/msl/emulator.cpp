@@ -175,7 +175,7 @@ std::vector<std::string> kernel_names() {
   return names;
 }
 
-bool run(const std::string& name, const int64_t (&grid)[3], int threads, int threadgroup_bytes,
+bool run(const std::string& name, const std::array<int64_t, 3>& grid, int threads, int threadgroup_bytes,
          const std::vector<Memory>& buffers) {
   const auto found = kernels().find(name);
   if (found == kernels().end()) {

@@ -2,6 +2,7 @@
 // instrumented, so nothing here touches memory that a shader does not.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -88,7 +89,7 @@ struct Memory {
 };
 
 // Runs every threadgroup of a grid, one after the other. Returns whether none complained.
-bool run(const std::string& kernel, const int64_t (&grid)[3], int threads, int threadgroup_bytes,
+bool run(const std::string& kernel, const std::array<int64_t, 3>& grid, int threads, int threadgroup_bytes,
          const std::vector<Memory>& buffers);
 
 }  // namespace msl

@@ -4,6 +4,7 @@
 
 #include <metal_stdlib>
 
+#include "layers/metal/layers.metal"
 #include "metal/backward.metal"
 #include "metal/forward.metal"
 #include "metal/rows.metal"
