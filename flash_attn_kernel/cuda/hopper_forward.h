@@ -186,25 +186,45 @@ struct HopperForward {
   FA_DEVICE void finish(const ForwardCall& call, const Tile& tile, float to_log2, Registers& r) {
     const Problem& problem = call.problem;
     const QueryRows out = query_rows(call.out, problem.out, tile.sequence, tile.kv_head, problem.group);
-    const int column = place_of(0).column;
+    const int lane = thread_index() % 4;
     FA_UNROLL
     for (int i = 0; i < 2; ++i) {
       float sum = r.row_sum[i];
       sum += exchange(sum, 1);
       sum += exchange(sum, 2);
       const int row = first_row_of_thread(tile) + 8 * i;
-      if (row >= tile.row_end) continue;
+      const bool exists = row < tile.row_end;
       const FinishedRow finished = finish_row(problem, RowState{r.row_max[i] * to_log2, sum},
                                               tile.kv_head * problem.group + row_head(row, problem.group));
-      if (column == 0)
+      if (lane == 0 && exists)
         call.lse[lse_offset(call.lse_strides, tile.sequence, tile.kv_head, problem.group, row)] =
             finished.lse;
       uint16_t* to = const_cast<uint16_t*>(row_of(out, row));
       FA_UNROLL
-      for (int n = 0; n < kDim / 8; ++n) {
-        if (8 * n + column >= problem.value_dim) continue;
-        *reinterpret_cast<uint32_t*>(to + 8 * n + column) =
-            Type::pack(r.out[4 * n + 2 * i] * finished.weight, r.out[4 * n + 2 * i + 1] * finished.weight);
+      for (int n = 0; n < kDim / 8; n += 4) {
+        uint32_t words[4];
+        FA_UNROLL
+        for (int t = 0; t < 4; ++t) {
+          const int at = 4 * (n + t) + 2 * i;
+          words[t] = Type::pack(r.out[at] * finished.weight, r.out[at + 1] * finished.weight);
+        }
+        turn_columns(words);
+        if (exists && 8 * (n + lane) < problem.value_dim) write_words(to + 8 * (n + lane), words);
+      }
+    }
+  }
+  // Each of four lanes has two columns of four groups of eight; afterwards it has the eight columns of one
+  // group.
+  FA_DEVICE void turn_columns(uint32_t (&words)[4]) {
+    FA_UNROLL
+    for (int distance = 1; distance < 4; distance *= 2) {
+      const bool is_upper = (thread_index() & distance) != 0;
+      FA_UNROLL
+      for (int t = 0; t < 4; ++t) {
+        if ((t & distance) != 0) continue;
+        const uint32_t got = exchange_words(is_upper ? words[t] : words[t + distance], distance);
+        if (is_upper) words[t] = got;
+        if (!is_upper) words[t + distance] = got;
       }
     }
   }

@@ -113,6 +113,15 @@ FA_DEVICE void claim_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 
+// The word of lane `lane ^ mask` of this warp; all lanes take part.
+FA_DEVICE uint32_t exchange_words(uint32_t word, int mask) {
+  return __shfl_xor_sync(0xFFFFFFFFu, word, mask);
+}
+// 16 bytes to global memory.
+FA_DEVICE void write_words(void* to, const uint32_t (&words)[4]) {
+  *static_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
+}
+
 // The larger number; NaN if one is.
 FA_DEVICE float largest(float a, float b) {
   float larger;

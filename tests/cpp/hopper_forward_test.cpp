@@ -80,11 +80,11 @@ std::vector<Case> long_cases() {
 int main() {
   for (const Case& c : simt::forward_cases()) {
     check<flash_attn_gpu::BFloat16>(c, Async::kLate);
-    check<flash_attn_gpu::Float16>(c, Async::kEarly);
+    if (c.head_dim <= 64) check<flash_attn_gpu::Float16>(c, Async::kEarly);
   }
   for (const Case& c : long_cases()) {
     check<flash_attn_gpu::Float16>(c, Async::kLate);
-    check<flash_attn_gpu::BFloat16>(c, Async::kEarly);
+    if (c.head_dim <= 128) check<flash_attn_gpu::BFloat16>(c, Async::kEarly);
   }
   return report();
 }

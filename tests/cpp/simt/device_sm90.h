@@ -82,6 +82,20 @@ FA_DEVICE void claim_registers() {
   hopper_block()->set_registers(kRegisters, true);
 }
 
+FA_DEVICE uint32_t exchange_words(uint32_t word, int mask) {
+  uint32_t result;
+  hopper_block()->meet("shfl", &word, &result, [mask](const void* const* words, void* const* results) {
+    for (int lane = 0; lane < 32; ++lane) {
+      *static_cast<uint32_t*>(results[lane]) = *static_cast<const uint32_t*>(words[lane ^ mask]);
+    }
+  });
+  return result;
+}
+FA_DEVICE void write_words(void* to, const uint32_t (&words)[4]) {
+  if (reinterpret_cast<uintptr_t>(to) % 16 != 0) hopper_block()->complain("a write to an unaligned address");
+  std::memcpy(to, words, 16);
+}
+
 FA_DEVICE float largest(float a, float b) { return std::isnan(a) || b < a ? a : b; }
 
 FA_DEVICE void wgmma_fence() { hopper_block()->fence_products(); }
