@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "fiber.h"
+#include "halves.h"
 
 namespace simt {
 
@@ -30,7 +31,6 @@ struct Index3 {
 };
 
 constexpr int kMostLanes = 64;
-constexpr int kSeveral = -2;
 
 // 16 bytes of shared memory that asynchronous copies write and whole warps read.
 struct Chunk {
@@ -38,14 +38,6 @@ struct Chunk {
   int copying_thread = -1;  // a copy that nobody has waited for
   int read_epoch = -1;
   int reading_warp = -1;  // or kSeveral
-};
-
-// 4 bytes of shared memory that threads store and load by themselves.
-struct Word {
-  int write_epoch = -1;
-  int writing_thread = -1;
-  int read_epoch = -1;
-  int reading_thread = -1;  // or kSeveral
 };
 
 struct Copy {
@@ -77,7 +69,8 @@ class Block {
         lanes_(lanes),
         order_(seed),
         threads_(threads),
-        warps_(threads / lanes) {
+        warps_(threads / lanes),
+        warp_epochs_(static_cast<size_t>(threads / lanes)) {
     // Uninitialised shared memory holds NaN in every format.
     shared_bytes_ = (shared_bytes + 127) / 128 * 128;
     shared_.reset(static_cast<uint8_t*>(std::aligned_alloc(128, static_cast<size_t>(shared_bytes_) + 128)));
@@ -152,39 +145,15 @@ class Block {
     return reinterpret_cast<const uint16_t*>(shared_.get() + address);
   }
 
-  // Stores and loads of a thread by itself: seen by itself at once, by the others after a barrier. An access
-  // of n bytes has an address that is a multiple of n, or of 16 if n is larger.
-  virtual void store(uint32_t to, const void* from, int bytes) {
-    if (to % static_cast<uint32_t>(std::min(bytes, 16)) != 0) complain("a store to an unaligned address");
-    if (!is_inside(to, bytes)) return;
-    for (uint32_t at = to / 4; at < (to + static_cast<uint32_t>(bytes)) / 4; ++at) {
-      Word& word = word_at(at);
-      if (word.read_epoch == epoch_ && word.reading_thread != current_) {
-        complain("a store to what another thread may still read");
-      }
-      if (word.write_epoch == epoch_ && word.writing_thread != current_) {
-        complain("two threads store to one place");
-      }
-      word.write_epoch = epoch_;
-      word.writing_thread = current_;
-    }
-    std::memcpy(shared_.get() + to, from, static_cast<size_t>(bytes));
-  }
-  virtual void load(void* to, uint32_t from, int bytes) {
-    if (from % static_cast<uint32_t>(std::min(bytes, 16)) != 0) complain("a load from an unaligned address");
-    if (!is_inside(from, bytes)) return;
-    for (uint32_t at = from / 4; at < (from + static_cast<uint32_t>(bytes)) / 4; ++at) {
-      Word& word = word_at(at);
-      if (word.write_epoch < 0) complain("a load of shared memory that was never written");
-      if (word.write_epoch == epoch_ && word.writing_thread != current_) {
-        complain("a load without a barrier after another thread's store");
-      }
-      const bool is_mine = word.read_epoch != epoch_ || word.reading_thread == current_;
-      word.reading_thread = is_mine ? current_ : kSeveral;
-      word.read_epoch = epoch_;
-    }
-    std::memcpy(to, shared_.get() + from, static_cast<size_t>(bytes));
-  }
+  // Stores and loads of a thread by itself, or by its warp as a whole: seen by the thread itself at once, by
+  // the lanes of its warp after a barrier of theirs, by all others after one of the block. An access of n
+  // bytes has an address that is a multiple of n, or of 16 if n is larger.
+  virtual void store(uint32_t to, const void* from, int bytes) { store_as(current_, to, from, bytes); }
+  virtual void load(void* to, uint32_t from, int bytes) { load_as(current_, to, from, bytes); }
+  void store_by_warp(uint32_t to, const void* from, int bytes) { store_as(kWholeWarp, to, from, bytes); }
+  void load_by_warp(void* to, uint32_t from, int bytes) { load_as(kWholeWarp, to, from, bytes); }
+  // A barrier of a warp: all its lanes take part, in a meeting.
+  void pass_warp_barrier() { ++warp_epochs_[static_cast<size_t>(warp())]; }
 
   // All lanes of the warp bring operands and leave with results; the last one to come computes for all.
   template <class Compute>
@@ -223,8 +192,46 @@ class Block {
   }
   virtual void check_block() {}
 
+  void store_as(int thread, uint32_t to, const void* from, int bytes) {
+    if (to % static_cast<uint32_t>(std::min(bytes, 16)) != 0) complain("a store to an unaligned address");
+    if (!is_inside(to, bytes)) return;
+    for (uint32_t at = to / 2; at < (to + static_cast<uint32_t>(bytes)) / 2; ++at) {
+      Half& half = half_at(at);
+      if (half.read.epoch == epoch_ && !is_ordered(half.read, half.reading_warp, half.reading_thread)) {
+        complain("a store to what another thread may still read");
+      }
+      if (half.written.epoch == epoch_ && !is_ordered(half.written, half.writing_warp, half.writing_thread)) {
+        complain("two threads store to one place");
+      }
+      half.written = now();
+      half.writing_thread = thread;
+      half.writing_warp = warp();
+    }
+    std::memcpy(shared_.get() + to, from, static_cast<size_t>(bytes));
+  }
+  void load_as(int thread, void* to, uint32_t from, int bytes) {
+    if (from % static_cast<uint32_t>(std::min(bytes, 16)) != 0) complain("a load from an unaligned address");
+    if (!is_inside(from, bytes)) return;
+    for (uint32_t at = from / 2; at < (from + static_cast<uint32_t>(bytes)) / 2; ++at) {
+      Half& half = half_at(at);
+      if (half.written.epoch < 0) complain("a load of shared memory that was never written");
+      if (half.written.epoch == epoch_ && !is_ordered(half.written, half.writing_warp, half.writing_thread)) {
+        complain("a load without a barrier after another thread's store");
+      }
+      const bool is_first = half.read.epoch != epoch_;
+      half.reading_thread = is_first || half.reading_thread == thread ? thread : kSeveral;
+      half.reading_warp = is_first || half.reading_warp == warp() ? warp() : kSeveral;
+      half.read = now();
+    }
+    std::memcpy(to, shared_.get() + from, static_cast<size_t>(bytes));
+  }
   static void enter();
   int warp() const { return current_ / lanes_; }
+  Moment now() const { return {epoch_, warp_epochs_[static_cast<size_t>(warp())]}; }
+  // Whether what was done since the block's last barrier came before this thread's next access for sure.
+  bool is_ordered(Moment then, int by_warp, int by_thread) const {
+    return by_thread == current_ || (by_warp == warp() && then.warp_epoch < now().warp_epoch);
+  }
   Thread& me() { return threads_[static_cast<size_t>(current_)]; }
   void yield() { me().fiber.pause(); }
   void open_barrier() {
@@ -247,9 +254,9 @@ class Block {
     return false;
   }
   // Made when first needed: kernels that only copy asynchronously have none.
-  Word& word_at(uint32_t index) {
-    if (words_.empty()) words_.resize(static_cast<size_t>(shared_bytes_ / 4));
-    return words_[index];
+  Half& half_at(uint32_t index) {
+    if (halves_.empty()) halves_.resize(static_cast<size_t>(shared_bytes_ / 2));
+    return halves_[index];
   }
 
   struct Free {
@@ -264,7 +271,8 @@ class Block {
   std::vector<Meeting> warps_;
   Meeting barrier_;
   std::vector<Chunk> chunks_;
-  std::vector<Word> words_;
+  std::vector<Half> halves_;
+  std::vector<int> warp_epochs_;
   std::unique_ptr<uint8_t[], Free> shared_;
   int shared_bytes_ = 0;
   std::function<void()> kernel_;

@@ -1,4 +1,4 @@
-// The kernels that only move rows, under the emulator.
+// The kernels that only move rows.
 #pragma once
 
 #include "../../../flash_attn_kernel/gpu/rows.h"
@@ -7,8 +7,8 @@
 namespace simt {
 
 // New keys go to their pages; partial results of the same rows become one.
-template <class Float16>
-void check_moved_rows(int lanes) {
+template <class Float16, class Launcher>
+void check_moved_rows_with(const Launcher& launcher) {
   std::mt19937 random(3);
   Rows<Float16> from(2, 5, 2, 24, &random), cache(7, 4, 2, 24, &random);
   const int32_t lengths[] = {3, 6}, pages[] = {4, 2, 6, 1, 5, 3};
@@ -28,7 +28,7 @@ void check_moved_rows(int lanes) {
                                     cache.data,
                                     from.strides(),
                                     cache.strides()};
-  EmulatorLauncher{Async::kLate, lanes}.run<flash_attn_gpu::Append>(flash_attn_gpu::Grid{5, 2, 2}, append);
+  launcher.template run<flash_attn_gpu::Append>(flash_attn_gpu::Grid{5, 2, 2}, append);
   for (int b = 0; b < 2; ++b) {
     for (int i = 0; i < 5; ++i) {
       const int index = lengths[b] + i;
@@ -43,11 +43,16 @@ void check_moved_rows(int lanes) {
   float out[4] = {}, lse[2] = {};
   const float out_partial[] = {parts[0], parts[1], parts[2], parts[2],
                                parts[3], parts[4], parts[5], parts[5]};
-  EmulatorLauncher{Async::kLate, lanes}.run<flash_attn_gpu::Combine>(
+  launcher.template run<flash_attn_gpu::Combine>(
       flash_attn_gpu::Grid{2, 1, 1}, flash_attn_gpu::CombineCall{out_partial, lses, 2, 2, 2, out, lse});
   CHECK(std::abs(out[0] - 2.5f) < 1e-6f && std::abs(out[1] - 4.25f) < 1e-6f, "%g %g", out[0], out[1]);
   CHECK(out[2] == 0.0f && out[3] == 0.0f && lse[1] == -infinity, "a row without parts");
   CHECK(std::abs(lse[0] - std::log(4.0f)) < 1e-6f, "%g", lse[0]);
+}
+
+template <class Float16>
+void check_moved_rows(int lanes) {
+  check_moved_rows_with<Float16>(EmulatorLauncher{Async::kLate, lanes});
 }
 
 }  // namespace simt
