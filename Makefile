@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed-$(subst /,_,$(TORCH))
 
 .DEFAULT_GOAL := help
-.PHONY: help install build test check fmt lint type golden gpu-check audit doctor clean
+.PHONY: help install sycl build test check fmt lint type golden gpu-check audit doctor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,10 @@ $(STAMP): pyproject.toml scripts/install.sh
 	@PYTHON='$(PYTHON)' TORCH='$(TORCH)' scripts/install.sh && rm -f .venv/.installed-* && touch '$@'
 
 install: $(STAMP) ## Make .venv with the package, torch (TORCH=...) and the development tools
+
+sycl: install ## Fetch the SYCL runtime, with which tests run the kernels for Intel GPUs on the CPU (1.5 GB, in .venv/sycl)
+	@$(BIN)/python -m venv --without-pip .venv/sycl
+	@$(BIN)/python -m pip --python .venv/sycl/bin/python install --quiet --disable-pip-version-check --no-deps --group sycl
 
 build: install ## Build the kernels of build.toml for this host (BACKEND=cuda: its GPU ones), audit them, show them working
 	@$(BIN)/kernel-builder build --backend $(BACKEND) && $(BIN)/python examples/attention.py

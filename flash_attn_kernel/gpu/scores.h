@@ -109,13 +109,18 @@ FA_DEVICE bool is_seen(const Problem& problem, const RowFacts<kRows>& facts, int
   return problem.mask.data == nullptr || problem.mask.data[facts.mask[row] + key * problem.mask.key] != 0;
 }
 
+// As an object: device code in SYCL calls through no pointer to a function.
+struct HighProduct {
+  FA_MEMBER unsigned operator()(unsigned a, unsigned b) const { return flash_attn::philox_high_product(a, b); }
+};
+
 // Whether dropout keeps a key.
 template <int kRows>
 FA_DEVICE bool survives(const Dropout& dropout, const RowFacts<kRows>& facts, int row, int key) {
   const flash_attn::PhiloxBlock<unsigned> words = flash_attn::philox(
       flash_attn::philox_counter(facts.query[row], static_cast<unsigned>(key) / 4, facts.batch_head[row],
                                  static_cast<unsigned>(dropout.offset)),
-      flash_attn::PhiloxKey{dropout.seed_low, dropout.seed_high}, flash_attn::philox_high_product);
+      flash_attn::PhiloxKey{dropout.seed_low, dropout.seed_high}, HighProduct());
   const unsigned low = (key & 1) == 0 ? words.word0 : words.word1;
   const unsigned high = (key & 1) == 0 ? words.word2 : words.word3;
   return ((key & 2) == 0 ? low : high) >= dropout.threshold;

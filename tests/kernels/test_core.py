@@ -112,9 +112,3 @@ def test_layers_compile_for_amd_gpus(arch: str, tmp_path: Path) -> None:
     command = [compiler, *flags, "-Wall", "-Werror", "-fsyntax-only", str(unit)]
     compiled = subprocess.run(command, check=False, capture_output=True, text=True)
     assert compiled.returncode == 0, compiled.stderr
-
-
-def test_layers_read_as_sycl(tmp_path: Path) -> None:
-    """Names and types, against declarations of what they use: there is no SYCL compiler to be had here."""
-    flags = ["-DSYCL_LANGUAGE_VERSION=202001", f"-I{SOURCES / 'sycl_stand_in'}", "-Wno-attributes", "-c"]
-    _compile(ROOT / "flash_attn_kernel" / "layers" / "sycl" / "layers.cpp", tmp_path / "layers.o", *flags)

@@ -8,24 +8,24 @@ namespace {
 template <class Kernel, class Call>
 struct LayerEntry {
   Call call;
-  [[sycl::reqd_sub_group_size(32)]] void operator()(sycl::nd_item<2>) const { Kernel::run(call); }
+  [[sycl::reqd_sub_group_size(32)]] void operator()(sycl::nd_item<3>) const { Kernel::run(call); }
 };
 
-struct QueueLauncher {
+struct LayerLauncher {
   sycl::queue* queue;
 
   template <class Kernel, class Call>
   void run(LayerGrid grid, const Call& call) const {
     if (grid.x == 0 || grid.y == 0) return;
-    const auto rows = static_cast<size_t>(grid.y), blocks = static_cast<size_t>(grid.x);
-    const sycl::range<2> block(1, kBlockThreads), all(rows, blocks * kBlockThreads);
-    queue->parallel_for(sycl::nd_range<2>(all, block), LayerEntry<Kernel, Call>{call});
+    const sycl::range<3> block(1, 1, kBlockThreads);
+    const sycl::range<3> blocks(1, static_cast<size_t>(grid.y), static_cast<size_t>(grid.x));
+    queue->parallel_for(sycl::nd_range<3>(blocks * block, block), LayerEntry<Kernel, Call>{call});
   }
 };
 
 template <class Call>
 void launch(flash_attn::Element element, const Call& call, void* stream) {
-  const QueueLauncher launcher{static_cast<sycl::queue*>(stream)};
+  const LayerLauncher launcher{static_cast<sycl::queue*>(stream)};
   switch (element) {
     case flash_attn::Element::kFloat32:
       return launch_layer<Float32Element>(call, launcher);
