@@ -1,6 +1,5 @@
-// The operators on CUDA tensors: describe the call, allocate, launch on torch's current stream.
+// The operators on tensors of a GPU: describe the call, allocate, launch on torch's current stream.
 
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 
 #include <algorithm>
@@ -8,6 +7,7 @@
 #include "../gpu/attention.h"
 #include "attention_ops.h"
 #include "device_tensors.h"
+#include "gpu_stream.h"
 
 namespace flash_attn_binding {
 namespace {
@@ -16,12 +16,6 @@ using flash_attn_gpu::BackwardCall;
 using flash_attn_gpu::ForwardCall;
 
 constexpr int64_t kCopyElements = 8;  // the kernels copy 16 bytes at a time
-
-void* current_stream(const Tensor& q) {
-  void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(q.get_device_index(), &stream));
-  return stream;
-}
 
 void require_half(const Tensor& q) {
   if (q.scalar_type() == ScalarType::BFloat16 || q.scalar_type() == ScalarType::Half) return;

@@ -1,23 +1,14 @@
-// The layers' operators on CUDA tensors, on torch's current stream.
+// The layers' operators on tensors of a GPU, on torch's current stream.
 
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 
 #include "../layers/gpu/layers.h"
+#include "gpu_stream.h"
 #include "layer_ops.h"
 
 namespace flash_attn_binding {
-namespace {
 
 using torch::stable::accelerator::DeviceGuard;
-
-void* stream_of(const Tensor& like) {
-  void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(like.get_device_index(), &stream));
-  return stream;
-}
-
-}  // namespace
 
 Tensor empty_result(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType dtype) {
   return torch::stable::new_empty(like, {sizes.data(), sizes.size()}, dtype);
@@ -28,25 +19,25 @@ void* write_address(const Tensor& tensor) { return tensor.mutable_data_ptr(); }
 
 void run_layer(const flash_attn::RmsNormCall& call, const Tensor& like) {
   const DeviceGuard guard(like.get_device_index());
-  flash_attn_gpu::rms_norm(call, stream_of(like));
+  flash_attn_gpu::rms_norm(call, current_stream(like));
 }
 void run_layer(const flash_attn::RmsNormBackwardCall& call, const Tensor& like) {
   const DeviceGuard guard(like.get_device_index());
   const int64_t parts = flash_attn_gpu::weight_gradient_parts(call.rows);
   const Tensor sums = empty_result(like, {parts, call.dim}, ScalarType::Float);
-  flash_attn_gpu::rms_norm_backward(call, static_cast<float*>(sums.mutable_data_ptr()), stream_of(like));
+  flash_attn_gpu::rms_norm_backward(call, static_cast<float*>(sums.mutable_data_ptr()), current_stream(like));
 }
 void run_layer(const flash_attn::SiluCall& call, const Tensor& like) {
   const DeviceGuard guard(like.get_device_index());
-  flash_attn_gpu::silu(call, stream_of(like));
+  flash_attn_gpu::silu(call, current_stream(like));
 }
 void run_layer(const flash_attn::SiluBackwardCall& call, const Tensor& like) {
   const DeviceGuard guard(like.get_device_index());
-  flash_attn_gpu::silu_backward(call, stream_of(like));
+  flash_attn_gpu::silu_backward(call, current_stream(like));
 }
 void run_layer(const flash_attn::RotaryCall& call, const Tensor& like) {
   const DeviceGuard guard(like.get_device_index());
-  flash_attn_gpu::rotary(call, stream_of(like));
+  flash_attn_gpu::rotary(call, current_stream(like));
 }
 
 }  // namespace flash_attn_binding
