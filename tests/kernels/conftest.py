@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from tests.kernels.artifact import attention_repository
+from tests.kernels.metal_emulated import compile_emulator, made_once
+from tests.kernels.metal_emulated import emulator_objects as objects_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +35,15 @@ def sinks(attention_artifact: Path) -> ModuleType:
     """Give the face `attn-sinks`: the functions of vllm-flash-attn3, and the one that transformers binds."""
     module: ModuleType = kernels.get_local_kernel(attention_artifact / "build" / "attn-sinks")
     return module
+
+
+@pytest.fixture(scope="session")
+def emulator_objects(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Give the Metal shaders and the emulator that runs them, as objects to link with."""
+    with made_once(tmp_path_factory, "metal_emulator") as (folder, is_made):
+        if not is_made:
+            compile_emulator(folder)
+    return objects_in(folder)
 
 
 @pytest.fixture(autouse=True)

@@ -7,18 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PROJECT = ROOT / "flash_attn_kernel"
-SOURCES = ROOT / "tests" / "cpp"
+from tests.kernels.metal_emulated import ATTRIBUTE, HOST, PROJECT, ROOT, SOURCES, blank_attributes, run_compiler
+
 STAND_INS = ROOT / "builder" / "kernel_builder" / "syntax" / "stand_ins" / "metal"
 SHADERS = sorted(PROJECT.glob("**/*.metal"))
-COMPILER = shutil.which("g++") or "g++"
-ATTRIBUTE = re.compile(r"\[\[[^\[\]]*\]\]")
 SPACES = {"device": 1, "constant": 2, "threadgroup": 3}
 THREAD = [
     "threadgroup_position_in_grid",
@@ -28,48 +24,14 @@ THREAD = [
 ]
 
 
-def blank_attributes(target: Path) -> Path:
-    """Copy the sources that shaders include, without what says where an argument comes from: C++ has no such thing."""
-    for source in PROJECT.glob("**/*"):
-        if source.suffix in {".h", ".metal"}:
-            copy = target / source.relative_to(PROJECT)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_text(ATTRIBUTE.sub("", source.read_text(encoding="utf-8")), encoding="utf-8")
-    return target
-
-
-def run_compiler(*arguments: str | Path) -> None:
-    compiled = subprocess.run([COMPILER, "-std=c++17", *arguments], check=False, capture_output=True, text=True)
-    assert compiled.returncode == 0, compiled.stderr
-
-
-@pytest.fixture(scope="module")
-def compile_test(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Compiles a test with the shaders, which are instrumented, and with the emulator, which is not."""
-    folder = tmp_path_factory.mktemp("metal")
-    blank_attributes(folder / "blanked")
-    strict = ("-Wall", "-Wextra", "-Werror", f"-I{SOURCES}", f"-I{SOURCES / 'msl'}")
-    shaders, emulator = folder / "shaders.o", folder / "emulator.o"
-    # The instrumentation of -fsanitize=thread reports each access to the emulator; its own runtime is not linked.
-    flags = ("-O1", "-fsanitize=thread", "-Wno-unused-parameter", f"-I{folder / 'blanked'}")
-    run_compiler(*strict, *flags, "-c", SOURCES / "msl" / "shaders.cpp", "-o", shaders)
-    run_compiler(*strict, "-O2", "-c", SOURCES / "msl" / "emulator.cpp", "-o", emulator)
-    hosts = [PROJECT / "metal" / "launch.cpp", PROJECT / "layers" / "metal" / "launch.cpp"]
-
-    def compile_one(subject: str) -> Path:
-        program = folder / subject
-        run_compiler(*strict, "-O2", SOURCES / f"metal_{subject}_test.cpp", *hosts, shaders, emulator, "-o", program)
-        return program
-
-    return compile_one
-
-
 @pytest.mark.compile
 @pytest.mark.parametrize("subject", ["rows", "layers", "forward", "backward"])
-@pytest.mark.xdist_group("metal")
-def test_shaders_under_an_emulator(subject: str, compile_test: Callable[[str], Path]) -> None:
+def test_shaders_under_an_emulator(subject: str, emulator_objects: list[Path], tmp_path: Path) -> None:
     """The shaders' own source: results against fp64, threadgroup memory raced for or read too early, strays outside."""
-    finished = subprocess.run([compile_test(subject)], check=False, capture_output=True, text=True)
+    program, hosts = tmp_path / subject, [PROJECT / path for path in HOST]
+    flags = ("-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{SOURCES}")
+    run_compiler(*flags, SOURCES / f"metal_{subject}_test.cpp", *hosts, *emulator_objects, "-o", program)
+    finished = subprocess.run([program], check=False, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stdout
 
 

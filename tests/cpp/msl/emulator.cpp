@@ -6,13 +6,13 @@
 
 #include "emulator.h"
 
+#include <dlfcn.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <map>
 
 #include "simt/block.h"
-
-extern "C" char __executable_start, _end;
 
 namespace msl {
 namespace {
@@ -70,12 +70,12 @@ void touch(const void* address, size_t size, bool writes) {
     return touch_threadgroup(at - begin, size, writes);
   const auto frame = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
   if (at >= frame && at < frame + (128 << 10)) return;  // the fiber's own stack
-  if (at >= reinterpret_cast<uintptr_t>(&__executable_start) && at < reinterpret_cast<uintptr_t>(&_end))
-    return;
   for (const Memory& memory : *running.buffers) {
     const auto first = reinterpret_cast<uintptr_t>(memory.data);
     if (at >= first && at + size <= first + memory.bytes) return;
   }
+  Dl_info constants;
+  if (dladdr(address, &constants) != 0) return;
   if (!block().failed())
     block().complain(writes ? "a write outside of every buffer" : "a read outside of every buffer");
 }
