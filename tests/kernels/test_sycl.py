@@ -27,7 +27,7 @@ HOST_SOURCES = sorted([*(KERNELS / "sycl").glob("*.cpp"), *(KERNELS / "layers" /
 BINDING = ("attention_problem", "device_tensors", "gpu_ops", "layer_ops", "layer_ops_gpu", "torch_binding")
 
 
-def _compile(*arguments: str | Path) -> None:
+def _compile(*arguments: object) -> None:
     command = [COMPILER, "-std=c++17", "-Wall", "-Wextra", "-Werror", "-U_FORTIFY_SOURCE", *map(str, arguments)]
     compiled = subprocess.run(command, check=False, capture_output=True, text=True)
     assert compiled.returncode == 0, compiled.stderr
@@ -77,3 +77,14 @@ def test_binding_reads_for_xpu(name: str) -> None:
     defines = ["-DXPU_KERNEL", "-DUSE_XPU", "-DTORCH_EXTENSION_NAME=ops", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
     flags = ["-fsyntax-only", "-Wno-attributes", *system, f"-I{ROOT / 'templates' / 'include'}", *defines]
     _compile(*flags, KERNELS / "torch-ext" / f"{name}.cpp")
+
+
+def test_project_for_dpcpp(tmp_path: Path) -> None:
+    """What `build` would configure where `icpx` is: one variant for all torches, matrix kernels as SPIR-V alone."""
+    command = [sys.executable, "-m", "kernel_builder", "generate", str(ROOT), "-o", str(tmp_path), "--backend", "xpu"]
+    command += ["--assume", "host=x86_64-linux", "--assume", "torch=2.13", "--assume", "xpu=2026.0"]
+    generated = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert generated.returncode == 0, generated.stderr
+    project = (tmp_path / "xpu-2026.0" / "CMakeLists.txt").read_text(encoding="utf-8")
+    assert '"torch-stable-abi210-xpu20260-x86_64-linux"' in project
+    assert project.count("-fsycl-targets=spir64") == 1
