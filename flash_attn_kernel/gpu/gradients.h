@@ -16,21 +16,27 @@ struct GradientFacts {
   float delta[kRows];
 };
 
+template <int kRows>
+FA_DEVICE void describe_gradient_row(const BackwardCall& call, const Sequence& sequence, int kv_head, int row,
+                                     int i, GradientFacts<kRows>* facts) {
+  const int group = call.problem.group;
+  facts->lse[i] = FA_INFINITY;
+  facts->delta[i] = 0.0f;
+  if (row >= sequence.query_len * group) return;
+  const int64_t at = lse_offset(call.lse_strides, sequence, kv_head, group, row);
+  // A row that saw no key has an infinite log-sum-exp, of either sign.
+  const float lse = call.lse[at];
+  facts->lse[i] = lse == -FA_INFINITY ? FA_INFINITY : lse * kLog2E;
+  facts->delta[i] = call.delta[at];
+}
+
 // All threads take part; a barrier must follow.
 template <int kRows, int kThreads>
 FA_DEVICE void describe_gradient_rows(const BackwardCall& call, const Sequence& sequence, int kv_head,
                                       int first, GradientFacts<kRows>* facts) {
-  const int group = call.problem.group;
   describe_rows<kRows, kThreads>(call.problem, sequence, kv_head, first, &facts->rows);
   for (int i = thread_index(); i < kRows; i += kThreads) {
-    facts->lse[i] = FA_INFINITY;
-    facts->delta[i] = 0.0f;
-    if (first + i >= sequence.query_len * group) continue;
-    const int64_t at = lse_offset(call.lse_strides, sequence, kv_head, group, first + i);
-    // A row that saw no key has an infinite log-sum-exp, of either sign.
-    const float lse = call.lse[at];
-    facts->lse[i] = lse == -FA_INFINITY ? FA_INFINITY : lse * kLog2E;
-    facts->delta[i] = call.delta[at];
+    describe_gradient_row(call, sequence, kv_head, first + i, i, facts);
   }
 }
 

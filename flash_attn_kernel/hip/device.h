@@ -13,18 +13,25 @@ namespace flash_attn_gpu {
 #define FA_MEMBER __device__ __forceinline__
 #define FA_UNROLL _Pragma("unroll")
 
-FA_DEVICE int thread_index() { return static_cast<int>(threadIdx.x); }
-FA_DEVICE int block_x() { return static_cast<int>(blockIdx.x); }
-FA_DEVICE int block_y() { return static_cast<int>(blockIdx.y); }
+// threadIdx, blockIdx and __syncthreads are calls of the device libraries in older releases.
+FA_DEVICE int thread_index() { return static_cast<int>(__builtin_amdgcn_workitem_id_x()); }
+FA_DEVICE int block_x() { return static_cast<int>(__builtin_amdgcn_workgroup_id_x()); }
+FA_DEVICE int block_y() { return static_cast<int>(__builtin_amdgcn_workgroup_id_y()); }
+FA_DEVICE int block_z() { return static_cast<int>(__builtin_amdgcn_workgroup_id_z()); }
 
 FA_DEVICE uint8_t* shared_memory() {
   extern __shared__ __align__(128) uint8_t memory[];
   return memory;
 }
-FA_DEVICE void sync_block() { __syncthreads(); }
+FA_DEVICE void sync_block() {
+  __builtin_amdgcn_fence(__ATOMIC_RELEASE, "workgroup");
+  __builtin_amdgcn_s_barrier();
+  __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup");
+}
 FA_DEVICE float exchange(float number, int mask) { return __shfl_xor(number, mask); }
 FA_DEVICE float reciprocal_fast(float x) { return __builtin_amdgcn_rcpf(x); }
-FA_DEVICE float exp2_fast(float x) { return exp2f(x); }
+FA_DEVICE float exp2_fast(float x) { return __builtin_amdgcn_exp2f(x); }
+FA_DEVICE float log2_fast(float x) { return __builtin_amdgcn_logf(x); }
 
 struct BFloat16 {
   FA_DEVICE uint32_t round(float number) {
