@@ -196,9 +196,11 @@ struct Backward {
     const int blocks = load_chunk(context, task, row_begin, row_end, scale, w, lanes);
     const bool is_first = row_begin == task.row_begin;
 
-    const KeyRows<Type> key_source = key_rows<Type>(problem, sequence, sequence.k, problem.k, task.kv_head);
-    const KeyRows<Type> value_source = key_rows<Type>(problem, sequence, sequence.v, problem.v, task.kv_head);
     const KeyRange seen{lanes[0].seen_by_some.begin, lanes[blocks - 1].seen_by_some.end};
+    const KeyRows<Type> key_source =
+        key_rows<Type>(problem, sequence, sequence.k, problem.k, task.kv_head, seen.begin);
+    const KeyRows<Type> value_source =
+        key_rows<Type>(problem, sequence, sequence.v, problem.v, task.kv_head, seen.begin);
     for (int n0 = 0; n0 < sequence.key_len; n0 += kKeyBlock) {
       const int count = sequence.key_len - n0 < kKeyBlock ? sequence.key_len - n0 : kKeyBlock;
       const bool is_seen = n0 < seen.end && seen.begin < n0 + count;

@@ -187,8 +187,10 @@ struct Forward {
     const KeyRange task_keys{task.key_begin, task.key_end};
     KeyRange seen = flash_attn::intersect(
         KeyRange{lanes[0].seen_by_some.begin, lanes[blocks - 1].seen_by_some.end}, task_keys);
-    const KeyRows<Type> key_source = key_rows<Type>(problem, sequence, sequence.k, problem.k, task.kv_head);
-    const KeyRows<Type> value_source = key_rows<Type>(problem, sequence, sequence.v, problem.v, task.kv_head);
+    const KeyRows<Type> key_source =
+        key_rows<Type>(problem, sequence, sequence.k, problem.k, task.kv_head, seen.begin);
+    const KeyRows<Type> value_source =
+        key_rows<Type>(problem, sequence, sequence.v, problem.v, task.kv_head, seen.begin);
     // Blocks start at multiples of their length, wherever the window starts: a row's sums do not depend on
     // its task.
     for (int n0 = seen.begin / kKeyBlock * kKeyBlock; n0 < seen.end; n0 += kKeyBlock) {

@@ -169,17 +169,14 @@ struct KeyRows {
   int page_size;  // 0: not paged
   int first_key;  // paged: the index of key 0 in the pages
   const int32_t* pages;
+  int first_seen;  // earlier keys count as zeros: nobody sees them, but 0 times a NaN of theirs is NaN
 };
 
 template <class Type>
 FA_INLINE KeyRows<Type> key_rows(const Problem& problem, const Sequence& sequence, const void* data,
-                                 const RowStrides& strides, int kv_head) {
-  return KeyRows<Type>{static_cast<const typename Type::Stored*>(data) + kv_head * strides.head,
-                       strides.row,
-                       strides.page,
-                       problem.page_size,
-                       sequence.first_key,
-                       sequence.pages};
+                                 const RowStrides& strides, int kv_head, int first_seen = 0) {
+  const auto* base = static_cast<const typename Type::Stored*>(data) + kv_head * strides.head;
+  return {base, strides.row, strides.page, problem.page_size, sequence.first_key, sequence.pages, first_seen};
 }
 
 template <class Type>
@@ -188,6 +185,13 @@ FA_INLINE const typename Type::Stored* key_row(const KeyRows<Type>& rows, int ke
   const int physical = rows.first_key + key;
   const int64_t page = rows.pages[physical / rows.page_size];
   return rows.base + page * rows.page_stride + (physical % rows.page_size) * rows.row_stride;
+}
+
+// The same for a key before `end` that somebody sees, or else a row of zeros.
+template <class Type>
+FA_INLINE const typename Type::Stored* seen_row(const KeyRows<Type>& rows, int key, int end) {
+  alignas(64) static const typename Type::Stored kZeroRow[kMaxHeadDim] = {};
+  return rows.first_seen <= key && key < end ? key_row(rows, key) : kZeroRow;
 }
 
 // The addresses of keys [first, first + count); the entries up to `capacity` repeat the last one.
@@ -248,8 +252,8 @@ FA_INLINE bool lies_ready(Words, const KeyRows<Type>& rows, int count, int dim) 
 template <class Type, class Words>
 FA_INLINE void load_keys(const KeyRows<Type>& rows, int first, int count, int dim, float* out) {
   const int words = words_of(Words(), dim);
-  for (int n = 0; n < count; ++n) {
-    const typename Type::Stored* row = key_row(rows, first + n);
+  for (int n = 0; n < round_up(count, Words::kKeyGrain); ++n) {
+    const typename Type::Stored* row = seen_row(rows, first + n, first + count);
     if (n + kPrefetchDistance < count) prefetch_row<Type>(key_row(rows, first + n + kPrefetchDistance), dim);
     float* to = out + static_cast<int64_t>(n) * words;
     int word = 0;
@@ -259,8 +263,6 @@ FA_INLINE void load_keys(const KeyRows<Type>& rows, int first, int count, int di
     if (word < words)
       store_first(Float32(), to + word, load_words(Type(), Words(), row, dim, word), words - word);
   }
-  const int padding = round_up(count, Words::kKeyGrain) - count;
-  zero_words(out + static_cast<int64_t>(count) * words, static_cast<int64_t>(padding) * words);
 }
 
 // The same keys for products that sum over keys: (round_up(count, 2) / kPerWord, padded_dim(dim)) words.
@@ -268,13 +270,12 @@ template <class Type>
 FA_INLINE BlockView load_values(Fp32Words, const KeyRows<Type>& rows, int first, int count, int dim,
                                 float* out) {
   const int padded = padded_dim(dim);
-  for (int n = 0; n < count; ++n) {
-    const typename Type::Stored* row = key_row(rows, first + n);
+  for (int n = 0; n < round_up(count, 2); ++n) {
+    const typename Type::Stored* row = seen_row(rows, first + n, first + count);
     if (n + kPrefetchDistance < count) prefetch_row<Type>(key_row(rows, first + n + kPrefetchDistance), dim);
     float* to = out + static_cast<int64_t>(n) * padded;
     for (int d = 0; d < dim; d += kVectorLanes) store(to + d, load_first(Type(), row + d, dim - d));
   }
-  if (count % 2 != 0) zero_words(out + static_cast<int64_t>(count) * padded, padded);
   return BlockView{out, padded, 1};
 }
 
@@ -291,16 +292,15 @@ FA_INLINE BlockView load_values(Bf16PairWords, const KeyRows<BFloat16>& rows, in
                                 float* out) {
   const int padded = padded_dim(dim);
   for (int n = 0; n < count; n += 2) {
-    const uint16_t* even = key_row(rows, first + n);
-    const uint16_t* odd = n + 1 < count ? key_row(rows, first + n + 1) : nullptr;
+    const uint16_t* even = seen_row(rows, first + n, first + count);
+    const uint16_t* odd = seen_row(rows, first + n + 1, first + count);
     if (n + kPrefetchDistance + 1 < count) {
       prefetch_row<BFloat16>(key_row(rows, first + n + kPrefetchDistance), dim);
       prefetch_row<BFloat16>(key_row(rows, first + n + kPrefetchDistance + 1), dim);
     }
     float* to = out + static_cast<int64_t>(n / 2) * padded;
     for (int d = 0; d < dim; d += kVectorLanes) {
-      const ShortVec high = odd ? load_first_short(odd + d, dim - d) : ShortVec{};
-      store(to + d, pair_rows(load_first_short(even + d, dim - d), high));
+      store(to + d, pair_rows(load_first_short(even + d, dim - d), load_first_short(odd + d, dim - d)));
     }
   }
   return BlockView{out, padded, 1};
@@ -310,7 +310,7 @@ FA_INLINE BlockView load_values(Bf16PairWords, const KeyRows<BFloat16>& rows, in
 // The same, or the tensor's own memory where that will do.
 template <class Type, class Words>
 FA_INLINE BlockView view_keys(const KeyRows<Type>& rows, int first, int count, int dim, float* scratch) {
-  if (lies_ready(Words(), rows, count, dim)) {
+  if (rows.first_seen <= first && lies_ready(Words(), rows, count, dim)) {
     return BlockView{reinterpret_cast<const float*>(key_row(rows, first)), rows.row_stride / Words::kPerWord,
                      1};
   }
@@ -319,7 +319,7 @@ FA_INLINE BlockView view_keys(const KeyRows<Type>& rows, int first, int count, i
 }
 template <class Type, class Words>
 FA_INLINE BlockView view_values(const KeyRows<Type>& rows, int first, int count, int dim, float* scratch) {
-  if (Words::kPerWord == 1 && lies_ready(Words(), rows, count, dim)) {
+  if (Words::kPerWord == 1 && rows.first_seen <= first && lies_ready(Words(), rows, count, dim)) {
     return BlockView{reinterpret_cast<const float*>(key_row(rows, first)), rows.row_stride, 1};
   }
   return load_values(Words(), rows, first, count, dim, scratch);

@@ -12,13 +12,12 @@ namespace {
 // per dimension. Pairs are zeros up to a multiple of kKeyGrain.
 inline BlockView load_values(TileWords, const KeyRows<BFloat16>& rows, int first, int count, int dim,
                              float* out) {
-  alignas(64) static const uint16_t kZeroRow[kMaxHeadDim] = {};
   constexpr int kGrain = TileWords::kKeyGrain, kPitch = kKeyBlock / 2;
   static_assert(kGrain == 2 * kVectorLanes && kKeyBlock % kGrain == 0, "a block is whole squares of pairs");
   for (int n = 0; n < count; n += kGrain) {
     const uint16_t* keys[kGrain];
     for (int i = 0; i < kGrain; ++i) {
-      keys[i] = n + i < count ? key_row(rows, first + n + i) : kZeroRow;
+      keys[i] = seen_row(rows, first + n + i, first + count);
       const int ahead = n + i + kGrain;
       if (ahead < count) prefetch_row<BFloat16>(key_row(rows, first + ahead), dim);
     }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from types import ModuleType
 
 import pytest
@@ -28,6 +29,24 @@ def test_gradient_through_the_log_sum_exp(flash: ModuleType, case: AttentionCase
 @given(case=attention_cases())
 def test_random_case(flash: ModuleType, case: AttentionCase) -> None:
     check_gradients(flash, case, DTYPES[case.seed % len(DTYPES)], with_lse=case.seed % 2 == 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("queries", [1, 12, 40])
+def test_keys_before_every_window_may_hold_anything(flash: ModuleType, queries: int, dtype: torch.dtype) -> None:
+    """Blocks of keys begin at even places, windows anywhere."""
+    first = 151 - queries - 10
+    q, k, v = (torch.randn(1, tokens, 2, 16).to(dtype) for tokens in (queries, 151, 151))
+    results = []
+    for hidden in (0.0, math.nan):
+        leaves = [q.clone(), k.clone(), v.clone()]
+        leaves[1][:, :first], leaves[2][:, :first] = hidden, hidden
+        for leaf in leaves:
+            leaf.requires_grad_()
+        out = flash.flash_attn_func(*leaves, causal=True, window_size=(10, 0))
+        results.append([out, *torch.autograd.grad(out.float().square().sum(), leaves)])
+    for clean, dirty in zip(*results, strict=True):
+        assert torch.equal(clean, dirty)
 
 
 def test_gradient_of_the_log_sum_exp_alone(flash: ModuleType) -> None:
