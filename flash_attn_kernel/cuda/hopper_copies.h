@@ -95,7 +95,7 @@ struct HopperCopies {
     prefetch_map(&call.values);
     int use = 0;
     for (int round = 0;; ++round) {
-      const Work work = find_work(call.schedule, call.forward.problem.kv_heads, round);
+      const Work work = find_work(call.schedule, call.forward.problem.kv_heads, block_x(), round);
       if (work.tile < 0) return;
       Tile tile;
       if (!find_tile(call.forward, work, &tile)) continue;
@@ -130,7 +130,7 @@ struct HopperCopies {
     const Problem& problem = call.problem;
     int use = 0, count = 0;
     for (int round = 0;; ++round) {
-      const Work work = find_work(schedule, problem.kv_heads, round);
+      const Work work = find_work(schedule, problem.kv_heads, block_x(), round);
       if (work.tile < 0) return;
       Tile tile;
       if (!find_tile(call, work, &tile) || tile.begin == tile.end) continue;

@@ -65,7 +65,7 @@ struct HopperForward {
     if (consumer() == 1) pass_turn();
     int use = 0, count = 0;
     for (int round = 0;; ++round) {
-      const Work work = find_work(call.schedule, call.forward.problem.kv_heads, round);
+      const Work work = find_work(call.schedule, call.forward.problem.kv_heads, block_x(), round);
       if (work.tile < 0) break;
       Tile tile;
       if (!Copies::find_tile(call.forward, work, &tile)) continue;

@@ -41,8 +41,7 @@ struct Work {
 };
 
 // The work of a block's round; past the end of the schedule, tile is -1.
-FA_DEVICE Work find_work(const Schedule& schedule, int kv_heads, int round) {
-  const int block = block_x();
+FA_DEVICE Work find_work(const Schedule& schedule, int kv_heads, int block, int round) {
   const int at = round * schedule.blocks + (round % 2 == 0 ? block : schedule.blocks - 1 - block);
   if (at >= schedule.tiles) return Work{-1, 0, 0};
   const int section = at / (schedule.section * schedule.row_tiles);

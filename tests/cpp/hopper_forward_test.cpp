@@ -75,9 +75,36 @@ std::vector<Case> long_cases() {
   return cases;
 }
 
+// Every tile of every KV head and batch entry is the work of exactly one block, once.
+void check_schedule(int row_tiles, int kv_heads, int batch, int keys, int multiprocessors) {
+  flash_attn_gpu::Problem problem{};
+  problem.kv_heads = kv_heads;
+  problem.head_dim = problem.value_dim = 128;
+  flash_attn_gpu::Placement placement{};
+  placement.batch = batch;
+  placement.key_room = keys;
+  const auto schedule = flash_attn_gpu::make_schedule(problem, placement, row_tiles, multiprocessors);
+  std::vector<int> times(static_cast<size_t>(row_tiles * kv_heads * batch), 0);
+  for (int block = 0; block < schedule.blocks; ++block) {
+    for (int round = 0;; ++round) {
+      const auto work = flash_attn_gpu::find_work(schedule, kv_heads, block, round);
+      if (work.tile < 0) break;
+      ++times[static_cast<size_t>((work.batch * kv_heads + work.kv_head) * row_tiles + work.tile)];
+    }
+  }
+  for (const int each : times)
+    CHECK(each == 1, "%d tiles, %d blocks: %d times", row_tiles, schedule.blocks, each);
+}
+
 }  // namespace
 
 int main() {
+  for (const int multiprocessors : {1, 3, 7, 132, 1000}) {
+    check_schedule(1, 1, 1, 100, multiprocessors);
+    check_schedule(5, 3, 2, 1000, multiprocessors);
+    check_schedule(17, 7, 3, 20000, multiprocessors);  // sections of three KV heads
+    check_schedule(9, 4, 1, 1 << 20, multiprocessors);
+  }
   for (const Case& c : simt::forward_cases()) {
     check<flash_attn_gpu::BFloat16>(c, Async::kLate);
     if (c.head_dim <= 64) check<flash_attn_gpu::Float16>(c, Async::kEarly);
