@@ -115,14 +115,13 @@ struct Backward {
   // (keys, dim) += (keys, steps) (steps, dim), dimensions in lanes.
   static void add_key_gradient(const float* tile, int stride, int keys, const float* rows, int padded,
                                int steps, float* gradient) {
-    int d = 0;
-    for (; d + kLaneBlock <= padded; d += kLaneBlock) {
-      product<Words, Into::kAdd, kWideVectors>(
-          ProductOperands{tile, stride, 1, rows + d, padded, gradient + d, padded}, keys, steps, nullptr);
-    }
-    if (d < padded) {
-      product<Words, Into::kAdd, 1>(ProductOperands{tile, stride, 1, rows + d, padded, gradient + d, padded},
-                                    keys, steps, nullptr);
+    for (int d = 0; d < padded;) {
+      with_vectors(padded - d, [&](auto vectors) {
+        constexpr int kVectors = decltype(vectors)::kValue;
+        product<Words, Into::kAdd, kVectors>(
+            ProductOperands{tile, stride, 1, rows + d, padded, gradient + d, padded}, keys, steps, nullptr);
+        d += kVectors * kVectorLanes;
+      });
     }
   }
 
@@ -150,17 +149,14 @@ struct Backward {
       describe_lanes(problem, sequence, task.kv_head, first, count, &lanes[b]);
       float* queries_t = w.queries_t + static_cast<int64_t>(b) * kLaneBlock * head_words;
       float* douts_t = w.douts_t + static_cast<int64_t>(b) * kLaneBlock * value_words;
-      if (count > kVectorLanes) {
-        load_transposed<Type, Words, kWideVectors>(queries, first, count, problem.head_dim, queries_t);
-        load_transposed<Type, Words, kWideVectors>(douts, first, count, problem.value_dim, douts_t);
-      } else {
-        load_transposed<Type, Words, 1>(queries, first, count, problem.head_dim, queries_t);
-        load_transposed<Type, Words, 1>(douts, first, count, problem.value_dim, douts_t);
-      }
-      if (scale.query != 1.0f) {
-        const int lane_count = count > kVectorLanes ? kLaneBlock : kVectorLanes;
-        Forward<Type, Words>::scale_queries(queries_t, head_words * lane_count, scale.query);
-      }
+      with_vectors(count, [&](auto vectors) {
+        constexpr int kVectors = decltype(vectors)::kValue;
+        load_transposed<Type, Words, kVectors>(queries, first, count, problem.head_dim, queries_t);
+        load_transposed<Type, Words, kVectors>(douts, first, count, problem.value_dim, douts_t);
+        if (scale.query != 1.0f) {
+          Forward<Type, Words>::scale_queries(queries_t, head_words * kVectors * kVectorLanes, scale.query);
+        }
+      });
     }
     const int loaded = Words::kInTiles ? blocks * kLaneBlock : rows;
     load_packed_rows(Words(), queries, row_begin, rows, loaded, problem.head_dim, w.queries);
@@ -216,13 +212,10 @@ struct Backward {
         for (int b = 0; b < blocks; ++b) {
           const BlockRange range = block_range<Words::kKeyGrain>(problem, lanes[b], n0, n0 + count);
           if (range.begin == range.end) continue;
-          if (lanes[b].rows > kVectorLanes) {
-            differentiate_block<kWideVectors>(problem, scale, lanes[b], n0, sequence.key_len, range,
-                                              keys_by_dim, w, b * kLaneBlock);
-          } else {
-            differentiate_block<1>(problem, scale, lanes[b], n0, sequence.key_len, range, keys_by_dim, w,
-                                   b * kLaneBlock);
-          }
+          with_vectors(lanes[b].rows, [&](auto vectors) {
+            differentiate_block<decltype(vectors)::kValue>(problem, scale, lanes[b], n0, sequence.key_len,
+                                                           range, keys_by_dim, w, b * kLaneBlock);
+          });
         }
       }
       write_key_gradients(context, task, n0, count, is_first, w);
@@ -279,7 +272,7 @@ struct Backward {
     const PackedRows<Type> dq =
         packed(context.gradients[task.sequence].dq, context.strides->dq, task.kv_head, problem.group);
     for (int b = 0; b < blocks; ++b) {
-      const int vectors = lanes[b].rows > kVectorLanes ? kWideVectors : 1;
+      const int vectors = ceil_div(lanes[b].rows, kVectorLanes);
       const int stride = vectors * kVectorLanes;
       const float* block = w.dqueries_t + static_cast<int64_t>(b) * kLaneBlock * padded_head;
       for (int v = 0; v < vectors; ++v) {

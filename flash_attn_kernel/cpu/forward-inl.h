@@ -11,7 +11,7 @@ namespace flash_attn_cpu {
 namespace {
 
 // Rows of one task, hence lane blocks that share a copied block of keys.
-constexpr int kForwardTaskRows = 256;
+constexpr int kForwardTaskRows = 288;
 constexpr int kForwardTaskBlocks = kForwardTaskRows / kLaneBlock;
 
 struct ForwardWorkspace {
@@ -44,18 +44,19 @@ struct Forward {
   static constexpr int kDegree = Exp2Degree<Type>::kValue;
 
   // 3 S = Q K^T and 4 mask: the tile of scores of one lane block against keys [range.begin, range.end) of a
-  // block.
+  // block. Returns each lane's largest in `maxima`.
   template <int kVectors>
   static inline void scores_of_block(const Problem& problem, const ScoreScale& scale, const LaneBlock& lanes,
                                      const float* queries, BlockView keys, int first_key, int last_key,
-                                     BlockRange range, float* scores) {
+                                     BlockRange range, float* scores, Vec* maxima) {
     constexpr int kStride = kVectors * kVectorLanes;
     const int words = words_of(Words(), problem.head_dim);
     // 3 S = Q K^T
-    product<Words, Into::kStore, kVectors>(
+    for (int j = 0; j < kVectors; ++j) maxima[j] = splat(-kInfinity);
+    product<Words, Into::kStoreMax, kVectors>(
         ProductOperands{keys.words + range.begin * keys.row, keys.row, 1, queries, kStride,
                         scores + range.begin * kStride, kStride},
-        range.end - range.begin, words, nullptr);
+        range.end - range.begin, words, maxima);
     // 4 mask
     if (scale.has_pass) {
       bias_scores<kVectors>(problem, scale, lanes, first_key, range.begin, range.end, scores, nullptr);
@@ -64,6 +65,9 @@ struct Forward {
       mask_bytes<kVectors>(problem, lanes, first_key, range.begin, range.end, last_key, scores);
     }
     if (range.needs_range) mask_range<kVectors>(lanes, first_key, range.begin, range.end, scores);
+    if (scale.has_pass || range.needs_bytes || range.needs_range) {
+      find_maxima<kVectors>(range.begin, range.end, scores, maxima);
+    }
   }
 
   // One lane block against one block of keys: steps 3 to 7.
@@ -72,18 +76,16 @@ struct Forward {
                      int last_key, BlockRange range, BlockView keys, BlockView values, const float* queries,
                      float* scores, float* output, float* row_max, float* row_sum) {
     constexpr int kStride = kVectors * kVectorLanes;
-    scores_of_block<kVectors>(problem, scale, lanes, queries, keys, first_key, last_key, range, scores);
+    Vec tile_max[kVectors];
+    scores_of_block<kVectors>(problem, scale, lanes, queries, keys, first_key, last_key, range, scores,
+                              tile_max);
 
     // 5 softmax: new max, P, sum
     const LaneMath math;
     Vec finite_max[kVectors], sums[kVectors], factor[kVectors];
     for (int j = 0; j < kVectors; ++j) {
-      Vec tile_max = splat(-kInfinity);
-      for (int n = range.begin; n < range.end; ++n) {
-        tile_max = maximum(tile_max, load(scores + n * kStride + j * kVectorLanes));
-      }
       const Vec old_max = load(row_max + j * kVectorLanes);
-      const Vec new_max = math.max(old_max, tile_max * scale.to_log2);
+      const Vec new_max = math.max(old_max, tile_max[j] * scale.to_log2);
       store(row_max + j * kVectorLanes, new_max);
       factor[j] = flash_attn::rescale_factor(old_max, new_max, math);
       finite_max[j] = math.finite(new_max);
@@ -170,13 +172,11 @@ struct Forward {
       const int rows = task.row_end - first < kLaneBlock ? task.row_end - first : kLaneBlock;
       describe_lanes(problem, sequence, task.kv_head, first, rows, &lanes[b]);
       float* queries = shared.queries + static_cast<int64_t>(b) * kLaneBlock * words;
-      if (rows > kVectorLanes) {
-        load_transposed<Type, Words, kWideVectors>(query_source, first, rows, problem.head_dim, queries);
-      } else {
-        load_transposed<Type, Words, 1>(query_source, first, rows, problem.head_dim, queries);
-      }
-      if (scale.query != 1.0f)
-        scale_queries(queries, words * (rows > kVectorLanes ? kLaneBlock : kVectorLanes), scale.query);
+      with_vectors(rows, [&](auto vectors) {
+        constexpr int kVectors = decltype(vectors)::kValue;
+        load_transposed<Type, Words, kVectors>(query_source, first, rows, problem.head_dim, queries);
+        if (scale.query != 1.0f) scale_queries(queries, words * kVectors * kVectorLanes, scale.query);
+      });
     }
     zero_words(shared.output, static_cast<int64_t>(blocks) * kLaneBlock * padded);
     for (int m = 0; m < blocks * kLaneBlock; ++m) {
@@ -206,13 +206,10 @@ struct Forward {
         float* output = shared.output + static_cast<int64_t>(b) * kLaneBlock * padded;
         float* row_max = shared.row_max + b * kLaneBlock;
         float* row_sum = shared.row_sum + b * kLaneBlock;
-        if (lanes[b].rows > kVectorLanes) {
-          attend<kWideVectors>(problem, scale, lanes[b], n0, sequence.key_len, range, keys, values, queries,
-                               shared.scores, output, row_max, row_sum);
-        } else {
-          attend<1>(problem, scale, lanes[b], n0, sequence.key_len, range, keys, values, queries,
-                    shared.scores, output, row_max, row_sum);
-        }
+        with_vectors(lanes[b].rows, [&](auto vectors) {
+          attend<decltype(vectors)::kValue>(problem, scale, lanes[b], n0, sequence.key_len, range, keys,
+                                            values, queries, shared.scores, output, row_max, row_sum);
+        });
       }
     }
 
@@ -220,11 +217,9 @@ struct Forward {
       float* output = shared.output + static_cast<int64_t>(b) * kLaneBlock * padded;
       const float* row_max = shared.row_max + b * kLaneBlock;
       const float* row_sum = shared.row_sum + b * kLaneBlock;
-      if (lanes[b].rows > kVectorLanes) {
-        finish<kWideVectors>(context, task, lanes[b], output, row_max, row_sum);
-      } else {
-        finish<1>(context, task, lanes[b], output, row_max, row_sum);
-      }
+      with_vectors(lanes[b].rows, [&](auto vectors) {
+        finish<decltype(vectors)::kValue>(context, task, lanes[b], output, row_max, row_sum);
+      });
     }
     return shared;
   }

@@ -17,7 +17,7 @@ using flash_attn::KeyRange;
 using flash_attn::round_up;
 
 constexpr int kWantedTasks = 32;     // pieces that keep a large machine busy
-constexpr int kWidestTask = 256;     // rows; what one copy of K and V serves
+constexpr int kWidestTask = 240;     // rows; what one copy of K and V serves
 constexpr int kNarrowestTask = 64;   // rows; below this the copy costs too much of the work
 constexpr int kShortestSplit = 512;  // keys; below this the partial outputs cost too much of the reading
 

@@ -7,7 +7,7 @@ namespace flash_attn_cpu {
 namespace {
 
 // Rows whose operands (Q and dO in both layouts, and dQ) one task keeps: about 1.3 MB at head dim 128.
-constexpr int kBackwardTaskRows = 512;
+constexpr int kBackwardTaskRows = 480;
 constexpr int kBackwardTaskBlocks = kBackwardTaskRows / kLaneBlock;
 
 struct BackwardWorkspace {

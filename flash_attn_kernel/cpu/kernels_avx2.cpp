@@ -15,8 +15,7 @@
 
 #define FA_ISA_AVX2
 #define FA_VECTOR_BYTES 32
-#define FA_TILE_ROWS 6
-#define FA_NARROW_TILE_ROWS 12
+#define FA_TILE_ROWS {12, 6}
 #define FA_KEY_BLOCK 96
 #define FA_DECODE_SUMS 8
 

@@ -1,8 +1,7 @@
 // The level that any machine has: 16-byte vectors of the compiler's choice (SSE2 on x86-64).
 
 #define FA_VECTOR_BYTES 16
-#define FA_TILE_ROWS 6
-#define FA_NARROW_TILE_ROWS 12
+#define FA_TILE_ROWS {12, 6}
 #define FA_KEY_BLOCK 96
 #define FA_DECODE_SUMS 8
 

@@ -9,8 +9,7 @@
 
 #define FA_ISA_NEON
 #define FA_VECTOR_BYTES 16
-#define FA_TILE_ROWS 12
-#define FA_NARROW_TILE_ROWS 12
+#define FA_TILE_ROWS {12, 12}
 #define FA_KEY_BLOCK 96
 #define FA_DECODE_SUMS 16
 

@@ -17,7 +17,6 @@ using flash_attn::row_head;
 using flash_attn::row_position;
 
 constexpr int kKeyBlock = FA_KEY_BLOCK;
-constexpr int kWideVectors = 2;                          // vectors of a full lane block
 constexpr int kLaneBlock = kWideVectors * kVectorLanes;  // queries of a full lane block
 
 FA_INLINE int words_of(Fp32Words, int elements) { return elements; }

@@ -18,11 +18,9 @@ struct Probs {
     for (int b = 0; b < blocks; ++b) {
       const float* queries = w.queries + static_cast<int64_t>(b) * kLaneBlock * words;
       const float* row_max = w.row_max + b * kLaneBlock;
-      if (lanes[b].rows > kVectorLanes) {
-        write_lane_block<kWideVectors>(context, task, lanes[b], queries, row_max, w);
-      } else {
-        write_lane_block<1>(context, task, lanes[b], queries, row_max, w);
-      }
+      with_vectors(lanes[b].rows, [&](auto vectors) {
+        write_lane_block<decltype(vectors)::kValue>(context, task, lanes[b], queries, row_max, w);
+      });
     }
   }
 
@@ -33,7 +31,7 @@ struct Probs {
     const Sequence& sequence = context.sequences[task.sequence];
     const ScoreScale scale = score_scale(problem);
     const KeyRows<Type> source = key_rows<Type>(problem, sequence, sequence.k, problem.k, task.kv_head);
-    Vec maxima[kVectors], sums[kVectors] = {};
+    Vec maxima[kVectors], tile_max[kVectors], sums[kVectors] = {};
     for (int j = 0; j < kVectors; ++j) maxima[j] = LaneMath().finite(load(row_max + j * kVectorLanes));
     for (int n0 = 0; n0 < sequence.key_len; n0 += kKeyBlock) {
       const int count = sequence.key_len - n0 < kKeyBlock ? sequence.key_len - n0 : kKeyBlock;
@@ -41,7 +39,7 @@ struct Probs {
       if (range.begin == range.end) continue;
       const BlockView keys = view_keys<Type, Words>(source, n0, count, problem.head_dim, w.keys);
       Forward<Type, Words>::template scores_of_block<kVectors>(problem, scale, lanes, queries, keys, n0,
-                                                               sequence.key_len, range, w.scores);
+                                                               sequence.key_len, range, w.scores, tile_max);
       exponentiate<kVectors, 6, Fp32Words>(scale.to_log2, maxima, range.begin, range.end, w.scores, sums);
       if (problem.dropout.threshold != 0) {
         drop<kVectors, Dropped::kNegate>(problem.dropout, lanes, n0, range.begin, range.end, w.scores);

@@ -45,17 +45,28 @@ FA_INLINE void store_probabilities(Bf16PairWords, int n, int j, Vec even, Vec od
 template <int kVectors, int kDegree, class Words>
 inline void exponentiate(float to_log2, const Vec* row_max, int begin, int end, float* scores, Vec* sums) {
   constexpr int kStride = kVectors * kVectorLanes;
+  Vec offset[kVectors], totals[kVectors];  // in registers, where no store can change them
+  FA_UNROLL
+  for (int j = 0; j < kVectors; ++j) {
+    offset[j] = -row_max[j];
+    totals[j] = sums[j];
+  }
   for (int n = begin; n < end; n += 2) {
+    Vec x[2 * kVectors];
+    FA_UNROLL
+    for (int i = 0; i < 2 * kVectors; ++i) {
+      x[i] =
+          multiply_add(load(scores + n * kStride + i * kVectorLanes), splat(to_log2), offset[i % kVectors]);
+    }
+    exp2_each<kDegree>(x);
     FA_UNROLL
     for (int j = 0; j < kVectors; ++j) {
-      const float* at = scores + n * kStride + j * kVectorLanes;
-      const Vec even = exp2_nonpositive<kDegree>(multiply_add(load(at), splat(to_log2), -row_max[j]));
-      const Vec odd =
-          exp2_nonpositive<kDegree>(multiply_add(load(at + kStride), splat(to_log2), -row_max[j]));
-      sums[j] += even + odd;
-      store_probabilities<kVectors>(Words(), n, j, even, odd, scores);
+      totals[j] += x[j] + x[kVectors + j];
+      store_probabilities<kVectors>(Words(), n, j, x[j], x[kVectors + j], scores);
     }
   }
+  FA_UNROLL
+  for (int j = 0; j < kVectors; ++j) sums[j] = totals[j];
 }
 
 // Rows of fp32 probabilities become the words that the product reads, in place.

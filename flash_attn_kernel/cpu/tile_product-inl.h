@@ -78,8 +78,15 @@ FA_INLINE void rescale_columns(const ProductOperands& p, int rows, const Vec* fa
 }
 
 template <Into kInto, int kVectors>
-inline void tile_product(ProductOperands p, int rows, int steps, const Vec* factor) {
-  if (kInto == Into::kRescale) rescale_columns<kVectors>(p, rows, factor);
+inline void tile_product(ProductOperands p, int rows, int steps, Vec* columns) {
+  if constexpr (kInto == Into::kStoreMax) {
+    tile_product<Into::kStore, kVectors>(p, rows, steps, nullptr);
+    Vec largest[kVectors];
+    find_maxima<kVectors>(0, rows, p.c, largest);
+    for (int j = 0; j < kVectors; ++j) columns[j] = maximum(columns[j], largest[j]);
+    return;
+  }
+  if (kInto == Into::kRescale) rescale_columns<kVectors>(p, rows, columns);
   for (; rows >= 2 * kTileRows; rows -= 2 * kTileRows) {
     multiply_whole_tiles<kInto, 2, kVectors>(p, steps);
     p.a += 2 * kTileRows * p.a_row;

@@ -109,12 +109,15 @@ FA_INLINE float max_lanes(Vec v) {
   return result;
 }
 
-// 2^x for x <= 0 (a little above 0 is fine too). Exactly 1 at 0, exactly 0 below -127, NaN stays NaN.
-// 2^x = 2^n * 2^f with n the nearest integer: adding kShift leaves n + 127, the exponent of 2^n, in the low
-// bits. The polynomials are minimax in relative error on [-1/2, 1/2] with the constant term fixed at 1:
-// degree 3: 1e-4, degree 4: 3e-6, degree 5: 1e-7, degree 6: 2e-8 with the rounding of their coefficients.
-template <int kDegree>
-FA_INLINE Vec exp2_nonpositive(Vec x) {
+// 2^x of several vectors, for x <= 0 (a little above 0 is fine too). Exactly 1 at 0, exactly 0 below -127,
+// NaN stays NaN. 2^x = 2^n * 2^f with n the nearest integer. The polynomials are minimax in relative error on
+// [-1/2, 1/2] with the constant term fixed at 1: degree 3: 1e-4, degree 4: 3e-6, degree 5: 1e-7, degree 6:
+// 2e-8 with the rounding of their coefficients.
+//
+// Each line is done for all vectors before the next: one after the other, their chains of dependent
+// instructions are longer than what a processor looks ahead.
+template <int kDegree, int kCount>
+FA_INLINE void exp2_each(Vec (&x)[kCount]) {
   static_assert(3 <= kDegree && kDegree <= 6, "coefficients are tabulated for these degrees");
   constexpr float kCoefficients[4][6] = {
       {0.693282902f, 0.242210954f, 0.0550089329f, 0.0f, 0.0f, 0.0f},
@@ -122,15 +125,53 @@ FA_INLINE Vec exp2_nonpositive(Vec x) {
       {0.693147004f, 0.240222424f, 0.0555073358f, 0.00967151299f, 0.00132647273f, 0.0f},
       {0.693147182f, 0.240226477f, 0.0555033237f, 0.00961843692f, 0.00133988739f, 0.00015353362f},
   };
-  const float kShift = 12582912.0f + 127.0f;  // 1.5 * 2^23 + the exponent bias
-  x = maximum(splat(-127.0f), x);
-  const Vec shifted = x + kShift;
-  const Vec f = x - (shifted - kShift);
-  Vec p = splat(kCoefficients[kDegree - 3][kDegree - 1]);
+  const float (&kC)[6] = kCoefficients[kDegree - 3];
+  Vec n[kCount], f[kCount], p[kCount];
+#if defined(FA_ISA_AVX512)
+  // One instruction scales by 2^n; below -126, where its results would be subnormal, its mask leaves 0. (Of
+  // -infinity, f is NaN.)
+  const float kRound = 12582912.0f;  // 1.5 * 2^23: no room for a fraction
   FA_UNROLL
-  for (int i = kDegree - 2; i >= 0; --i) p = multiply_add(p, f, splat(kCoefficients[kDegree - 3][i]));
-  p = multiply_add(p, f, splat(1.0f));
-  return p * reinterpret_cast<Vec>(reinterpret_cast<WordVec>(shifted) << 23);
+  for (int i = 0; i < kCount; ++i) n[i] = x[i] + kRound;
+  FA_UNROLL
+  for (int i = 0; i < kCount; ++i) n[i] = n[i] - kRound;
+  FA_UNROLL
+  for (int i = 0; i < kCount; ++i) f[i] = x[i] - n[i];
+#else
+  // The sum has n + 127, the exponent of 2^n, in its low bits.
+  const float kShift = 12582912.0f + 127.0f;
+  FA_UNROLL
+  for (int i = 0; i < kCount; ++i) x[i] = maximum(splat(-127.0f), x[i]);
+  FA_UNROLL
+  for (int i = 0; i < kCount; ++i) n[i] = x[i] + kShift;
+  FA_UNROLL
+  for (int i = 0; i < kCount; ++i) f[i] = x[i] - (n[i] - kShift);
+#endif
+  FA_UNROLL
+  for (int i = 0; i < kCount; ++i) p[i] = multiply_add(splat(kC[kDegree - 1]), f[i], splat(kC[kDegree - 2]));
+  FA_UNROLL
+  for (int k = kDegree - 3; k >= 0; --k) {
+    FA_UNROLL
+    for (int i = 0; i < kCount; ++i) p[i] = multiply_add(p[i], f[i], splat(kC[k]));
+  }
+  FA_UNROLL
+  for (int i = 0; i < kCount; ++i) p[i] = multiply_add(p[i], f[i], splat(1.0f));
+  FA_UNROLL
+  for (int i = 0; i < kCount; ++i) {
+#if defined(FA_ISA_AVX512)
+    const __mmask16 is_normal = _mm512_cmp_ps_mask(x[i], splat(-126.0f), _CMP_NLT_UQ);
+    x[i] = static_cast<Vec>(_mm512_maskz_scalef_ps(is_normal, p[i], n[i]));
+#else
+    x[i] = p[i] * reinterpret_cast<Vec>(reinterpret_cast<WordVec>(n[i]) << 23);
+#endif
+  }
+}
+
+template <int kDegree>
+FA_INLINE Vec exp2_nonpositive(Vec x) {
+  Vec one[1] = {x};
+  exp2_each<kDegree>(one);
+  return one[0];
 }
 
 // tanh. Near 0, where 1 - 2 / (1 + e^2x) would cancel, a minimax polynomial in x^2 (relative error 5e-9).
