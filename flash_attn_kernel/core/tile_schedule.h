@@ -1,5 +1,5 @@
-// How the work is cut. Every decision depends on the problem's shape alone, never on the number of threads,
-// so a result is the same bits on one core and on a hundred.
+// How the work is cut. What can change a bit of the result depends on the problem's shape alone, never on the
+// number of threads, so a result is the same on one core and on a hundred.
 #pragma once
 
 #include "dialect.h"
@@ -12,6 +12,12 @@ FA_FN int rows_per_task(Int64 total_rows, int widest, int narrowest, int wanted_
   int rows = widest;
   while (rows > narrowest && total_rows < static_cast<Int64>(rows) * wanted_tasks) rows /= 2;
   return rows < narrowest ? narrowest : rows;
+}
+
+// Rows cut into equal parts, each of at most `most` rows and a multiple of `grain`, which divides `most`.
+FA_FN int even_part(int rows, int most, int grain) {
+  const int parts = ceil_div(rows, most);
+  return parts == 0 ? grain : round_up(ceil_div(rows, parts), grain);
 }
 
 // Split-KV: how many keys one task of a short query reads. `tasks` is the number of tasks there would be

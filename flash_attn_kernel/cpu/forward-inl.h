@@ -10,9 +10,17 @@
 namespace flash_attn_cpu {
 namespace {
 
-// Rows of one task, hence lane blocks that share a copied block of keys.
-constexpr int kForwardTaskRows = 288;
+// The most rows of one task, hence lane blocks that share a copied block of keys. Their Q and O take half of
+// a second-level cache of 1 MB.
+constexpr int kForwardTaskRows = 1056;
+constexpr int kForwardTaskFloats = kForwardTaskRows * 128;
 constexpr int kForwardTaskBlocks = kForwardTaskRows / kLaneBlock;
+static_assert(kForwardTaskRows % kLaneBlock == 0, "a task is whole lane blocks");
+
+FA_INLINE int forward_task_rows(int head_words, int value_dim) {
+  const int rows = kForwardTaskFloats / (head_words + padded_dim(value_dim)) / kLaneBlock * kLaneBlock;
+  return rows < kForwardTaskRows ? rows : kForwardTaskRows;
+}
 
 struct ForwardWorkspace {
   float* queries;  // per lane block: (words, lanes)
@@ -24,16 +32,16 @@ struct ForwardWorkspace {
   float* row_sum;
 };
 
-inline ForwardWorkspace carve_forward_workspace(int head_words, int value_dim, Carver* carver) {
+inline ForwardWorkspace carve_forward_workspace(int head_words, int value_dim, int64_t rows, Carver* carver) {
   const int64_t padded = padded_dim(value_dim);
   ForwardWorkspace w;
-  w.queries = carve(carver, static_cast<int64_t>(kForwardTaskRows) * head_words);
-  w.output = carve(carver, kForwardTaskRows * padded);
+  w.queries = carve(carver, rows * head_words);
+  w.output = carve(carver, rows * padded);
   w.keys = carve(carver, static_cast<int64_t>(kKeyBlock) * head_words);
   w.values = carve(carver, kKeyBlock * padded);
   w.scores = carve(carver, kKeyBlock * kLaneBlock);
-  w.row_max = carve(carver, kForwardTaskRows);
-  w.row_sum = carve(carver, kForwardTaskRows);
+  w.row_max = carve(carver, rows);
+  w.row_sum = carve(carver, rows);
   return w;
 }
 
@@ -162,7 +170,8 @@ struct Forward {
     const int words = words_of(Words(), problem.head_dim);
     const int padded = padded_dim(problem.value_dim);
     Carver carver{base, 0};
-    const ForwardWorkspace shared = carve_forward_workspace(words, problem.value_dim, &carver);
+    const ForwardWorkspace shared = carve_forward_workspace(
+        words, problem.value_dim, forward_task_rows(words, problem.value_dim), &carver);
 
     // 1 load Q
     const PackedRows<Type> query_source = query_rows(problem, sequence, task.kv_head);

@@ -69,6 +69,7 @@ struct BackwardContext {
 struct TileShape {
   int32_t lanes;               // queries of one lane block
   int32_t key_block;           // keys of one block
+  int32_t forward_rows;        // the most rows of one forward task
   int32_t backward_rows;       // rows of one backward task
   int64_t forward_workspace;   // floats that one forward task needs
   int64_t backward_workspace;  // floats that one backward task needs

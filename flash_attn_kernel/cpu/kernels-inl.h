@@ -20,11 +20,14 @@ struct Kernels {
 
   static void shape(int32_t head_dim, int32_t value_dim, TileShape* shape) {
     Carver forward{nullptr, 0}, decode{nullptr, 0}, backward{nullptr, 0};
-    carve_forward_workspace(words_of(Words(), head_dim), value_dim, &forward);
+    const int words = words_of(Words(), head_dim);
+    const int forward_rows = forward_task_rows(words, value_dim);
+    carve_forward_workspace(words, value_dim, forward_rows, &forward);
     carve_decode_workspace(words_of(DecodeWords(), head_dim), value_dim, &decode);
     carve_backward_workspace<Words>(head_dim, value_dim, &backward);
     shape->lanes = kLaneBlock;
     shape->key_block = kKeyBlock;
+    shape->forward_rows = forward_rows;
     shape->backward_rows = kBackwardTaskRows;
     shape->forward_workspace = forward.used > decode.used ? forward.used : decode.used;
     shape->backward_workspace = backward.used;
@@ -32,7 +35,10 @@ struct Kernels {
   static void forward(const ForwardContext& context, const ForwardTask& task, float* workspace) {
     const bool wants_probs = context.outputs->probs != nullptr;
     const bool is_plain = context.problem->dropout.threshold == 0 && !wants_probs;
-    if (is_plain && task.row_end - task.row_begin <= kDecodeRows) {
+    // Not the rows of this task: they depend on how many threads there are, and the two loops round
+    // differently.
+    const int rows = context.sequences[task.sequence].query_len * context.problem->group;
+    if (is_plain && rows <= kDecodeRows) {
       Decode<Type, DecodeWords>::run(context, task, workspace);
       return;
     }

@@ -200,6 +200,18 @@ void test_rows_per_task() {
   CHECK(rows_per_task(4096, 256, 64, 32) == 128, "in between");
 }
 
+void test_even_parts() {
+  for (int grain : {8, 48}) {
+    for (int rows = 0; rows < 3000; rows += 7) {
+      const int most = 11 * grain;
+      const int part = even_part(rows, most, grain);
+      CHECK(part > 0 && part <= most && part % grain == 0, "%d rows: %d", rows, part);
+      CHECK(ceil_div(rows, part) <= ceil_div(rows, most), "%d rows: no more parts than needed", rows);
+    }
+  }
+  CHECK(even_part(1100, 1056, 48) == 576, "two halves, not a whole one and a rest");
+}
+
 }  // namespace
 
 int main() {
@@ -211,5 +223,6 @@ int main() {
   test_rows_of_a_group();
   test_splits_cover_all_keys();
   test_rows_per_task();
+  test_even_parts();
   return report();
 }
