@@ -31,15 +31,26 @@ struct Backward {
     if (drops) {
       drop<kVectors, Dropped::kZero>(problem.dropout, lanes, first_key, range.begin, range.end, w.dscores);
     }
+    Vec offset[kVectors], delta[kVectors];
+    FA_UNROLL
     for (int j = 0; j < kVectors; ++j) {
-      const Vec lse = load(w.lse + row + j * kVectorLanes);
-      const Vec delta = load(w.delta + row + j * kVectorLanes);
-      for (int n = range.begin; n < range.end; ++n) {
-        const int64_t at = static_cast<int64_t>(n) * kStride + j * kVectorLanes;
-        const Vec p = exp2_nonpositive<Exp2Degree<Type>::kValue>(
-            multiply_add(load(w.scores + at), splat(scale.to_log2), -lse));
-        store(w.scores + at, p);
-        store(w.dscores + at, p * (load(w.dscores + at) * keep_scale - delta));
+      offset[j] = -load(w.lse + row + j * kVectorLanes);
+      delta[j] = load(w.delta + row + j * kVectorLanes);
+    }
+    for (int n = range.begin; n < range.end; n += 2) {
+      float* scores = w.scores + static_cast<int64_t>(n) * kStride;
+      float* dscores = w.dscores + static_cast<int64_t>(n) * kStride;
+      Vec p[2 * kVectors];
+      FA_UNROLL
+      for (int i = 0; i < 2 * kVectors; ++i) {
+        p[i] = multiply_add(load(scores + i * kVectorLanes), splat(scale.to_log2), offset[i % kVectors]);
+      }
+      exp2_each<Exp2Degree<Type>::kValue>(p);
+      FA_UNROLL
+      for (int i = 0; i < 2 * kVectors; ++i) {
+        store(scores + i * kVectorLanes, p[i]);
+        const Vec dp = load(dscores + i * kVectorLanes);
+        store(dscores + i * kVectorLanes, p[i] * (dp * keep_scale - delta[i % kVectors]));
       }
     }
     if (drops) {
@@ -61,8 +72,8 @@ struct Backward {
   // One lane block against one block of keys.
   template <int kVectors>
   static void differentiate_block(const Problem& problem, const ScoreScale& scale, const LaneBlock& lanes,
-                                  int first_key, int last_key, BlockRange range, BlockView keys_by_dim,
-                                  const BackwardWorkspace& w, int row) {
+                                  int first_key, int last_key, BlockRange range, const BackwardWorkspace& w,
+                                  const BackwardViews& views, int row) {
     constexpr int kStride = kVectors * kVectorLanes;
     const int head_words = words_of(Words(), problem.head_dim);
     const int value_words = words_of(Words(), problem.value_dim);
@@ -73,7 +84,7 @@ struct Backward {
 
     // 3 S = Q K^T, 4 mask
     product<Words, Into::kStore, kVectors>(
-        ProductOperands{w.keys + first * head_words, head_words, 1,
+        ProductOperands{views.keys.words + first * views.keys.row, views.keys.row, 1,
                         w.queries_t + static_cast<int64_t>(row) * head_words, kStride,
                         w.scores + first * kStride, kStride},
         count, head_words, nullptr);
@@ -86,7 +97,7 @@ struct Backward {
     if (range.needs_range) mask_range<kVectors>(lanes, first_key, range.begin, range.end, w.scores);
     // dP = dO V^T
     product<Words, Into::kStore, kVectors>(
-        ProductOperands{w.values + first * value_words, value_words, 1,
+        ProductOperands{views.values.words + first * views.values.row, views.values.row, 1,
                         w.douts_t + static_cast<int64_t>(row) * value_words, kStride,
                         w.dscores + first * kStride, kStride},
         count, value_words, nullptr);
@@ -96,8 +107,8 @@ struct Backward {
     // dQ += dS K
     const int64_t first_step = first / kPerWord;
     product<Words, Into::kAdd, kVectors>(
-        ProductOperands{keys_by_dim.words + first_step * keys_by_dim.row, keys_by_dim.dim, keys_by_dim.row,
-                        tiles.ds_steps + first_step * kStride, kStride,
+        ProductOperands{views.keys_padded.words + first_step * views.keys_padded.row, views.keys_padded.dim,
+                        views.keys_padded.row, tiles.ds_steps + first_step * kStride, kStride,
                         w.dqueries_t + static_cast<int64_t>(row) * padded_head, kStride},
         dim_rows(Words(), problem.head_dim), count / kPerWord, nullptr);
     // dV += P^T dO, dK += dS^T Q
@@ -105,24 +116,24 @@ struct Backward {
     // Rows that are not there have zeros in all operands: tiles take them along.
     const int row_steps = Words::kInTiles ? kStride / kPerWord : ceil_div(lanes.rows, kPerWord);
     add_key_gradient(tiles.p_rows + first * tiles.row_stride, tiles.row_stride, count,
-                     w.douts + row_step * padded_value, padded_value, row_steps,
-                     w.dvalues + first * padded_value);
+                     views.douts.words + row_step * views.douts.row, views.douts.row, row_steps,
+                     views.dvalues + first * padded_value, padded_value);
     add_key_gradient(tiles.ds_rows + first * tiles.row_stride, tiles.row_stride, count,
-                     w.queries + row_step * padded_head, padded_head, row_steps,
-                     w.dkeys + first * padded_head);
+                     views.queries.words + row_step * views.queries.row, views.queries.row, row_steps,
+                     views.dkeys + first * padded_head, padded_head);
   }
 
   // (keys, dim) += (keys, steps) (steps, dim), dimensions in lanes.
-  static void add_key_gradient(const float* tile, int stride, int keys, const float* rows, int padded,
-                               int steps, float* gradient) {
-    for (int d = 0; d < padded;) {
-      with_vectors(padded - d, [&](auto vectors) {
-        constexpr int kVectors = decltype(vectors)::kValue;
-        product<Words, Into::kAdd, kVectors>(
-            ProductOperands{tile, stride, 1, rows + d, padded, gradient + d, padded}, keys, steps, nullptr);
-        d += kVectors * kVectorLanes;
-      });
-    }
+  static void add_key_gradient(const float* tile, int stride, int keys, const float* rows, int64_t row_stride,
+                               int steps, float* gradient, int padded) {
+    const auto add = [&](int d, auto vectors) {
+      product<Words, Into::kAdd, decltype(vectors)::kValue>(
+          ProductOperands{tile, stride, 1, rows + d, row_stride, gradient + d, padded}, keys, steps, nullptr);
+    };
+    constexpr int kStep = kWidestTile * kVectorLanes;
+    int d = 0;
+    for (; d + kStep <= padded; d += kStep) add(d, VectorCount<kWidestTile>());
+    if (d < padded) with_vectors(padded - d, [&](auto vectors) { add(d, vectors); });
   }
 
   // The LSE in log2 units. A row that saw no key has an infinite one, of either sign: +inf makes its P
@@ -133,7 +144,8 @@ struct Backward {
 
   // 1 load Q, and dO, LSE and delta, of rows [row_begin, row_end). Returns how many lane blocks they fill.
   static int load_chunk(const BackwardContext& context, const BackwardTask& task, int row_begin, int row_end,
-                        const ScoreScale& scale, const BackwardWorkspace& w, LaneBlock* lanes) {
+                        const ScoreScale& scale, const BackwardWorkspace& w, BackwardViews* views,
+                        LaneBlock* lanes) {
     const Problem& problem = *context.problem;
     const Sequence& sequence = context.sequences[task.sequence];
     const SequenceGradients& gradients = context.gradients[task.sequence];
@@ -159,8 +171,8 @@ struct Backward {
       });
     }
     const int loaded = Words::kInTiles ? blocks * kLaneBlock : rows;
-    load_packed_rows(Words(), queries, row_begin, rows, loaded, problem.head_dim, w.queries);
-    load_packed_rows(Words(), douts, row_begin, rows, loaded, problem.value_dim, w.douts);
+    views->queries = view_packed_rows(Words(), queries, row_begin, rows, loaded, problem.head_dim, w.queries);
+    views->douts = view_packed_rows(Words(), douts, row_begin, rows, loaded, problem.value_dim, w.douts);
     for (int i = 0; i < blocks * kLaneBlock; ++i) {
       w.lse[i] = kInfinity;
       w.delta[i] = 0.0f;
@@ -189,7 +201,8 @@ struct Backward {
     const Sequence& sequence = context.sequences[task.sequence];
     const ScoreScale scale = score_scale(problem);
     LaneBlock lanes[kBackwardTaskBlocks];
-    const int blocks = load_chunk(context, task, row_begin, row_end, scale, w, lanes);
+    BackwardViews views;
+    const int blocks = load_chunk(context, task, row_begin, row_end, scale, w, &views, lanes);
     const bool is_first = row_begin == task.row_begin;
 
     const KeyRange seen{lanes[0].seen_by_some.begin, lanes[blocks - 1].seen_by_some.end};
@@ -201,67 +214,65 @@ struct Backward {
       const int count = sequence.key_len - n0 < kKeyBlock ? sequence.key_len - n0 : kKeyBlock;
       const bool is_seen = n0 < seen.end && seen.begin < n0 + count;
       if (!is_seen && !is_first) continue;  // nothing to add
-      zero_words(w.dkeys, static_cast<int64_t>(kKeyBlock) * padded_dim(problem.head_dim));
-      zero_words(w.dvalues, static_cast<int64_t>(kKeyBlock) * padded_dim(problem.value_dim));
+      find_key_gradients(context, task, n0, w, &views);
+      if (is_first) {
+        zero_words(views.dkeys, static_cast<int64_t>(kKeyBlock) * padded_dim(problem.head_dim));
+        zero_words(views.dvalues, static_cast<int64_t>(kKeyBlock) * padded_dim(problem.value_dim));
+      }
       if (is_seen) {
         // 2 load K, and V
-        load_keys<Type, Words>(key_source, n0, count, problem.head_dim, w.keys);
-        const BlockView keys_by_dim =
-            load_values(Words(), key_source, n0, count, problem.head_dim, w.keys_padded);
-        load_keys<Type, Words>(value_source, n0, count, problem.value_dim, w.values);
+        views.keys = view_keys<Type, Words>(key_source, n0, count, problem.head_dim, w.keys);
+        views.keys_padded = view_values<Type, Words>(key_source, n0, count, problem.head_dim, w.keys_padded);
+        views.values = view_keys<Type, Words>(value_source, n0, count, problem.value_dim, w.values);
         for (int b = 0; b < blocks; ++b) {
           const BlockRange range = block_range<Words::kKeyGrain>(problem, lanes[b], n0, n0 + count);
           if (range.begin == range.end) continue;
           with_vectors(lanes[b].rows, [&](auto vectors) {
             differentiate_block<decltype(vectors)::kValue>(problem, scale, lanes[b], n0, sequence.key_len,
-                                                           range, keys_by_dim, w, b * kLaneBlock);
+                                                           range, w, views, b * kLaneBlock);
           });
         }
       }
-      write_key_gradients(context, task, n0, count, is_first, w);
+      if (task.accumulator < 0) write_key_gradients(context, task, n0, count, w);
     }
     write_query_gradients(context, task, lanes, blocks, w);
   }
 
-  // dK and dV of one block: the result, or a share of it that later chunks add to.
+  // Where dK and dV of one block are summed: in the task's share, or in scratch memory until they are
+  // written.
+  static void find_key_gradients(const BackwardContext& context, const BackwardTask& task, int first_key,
+                                 const BackwardWorkspace& w, BackwardViews* views) {
+    views->dkeys = w.dkeys;
+    views->dvalues = w.dvalues;
+    if (task.accumulator < 0) return;
+    const Problem& problem = *context.problem;
+    const int64_t keys = round_up(context.sequences[task.sequence].key_len, kKeyBlock);
+    const int64_t padded_head = padded_dim(problem.head_dim);
+    float* share = context.accumulators + task.accumulator;
+    views->dkeys = share + first_key * padded_head;
+    views->dvalues = share + keys * padded_head + first_key * padded_dim(problem.value_dim);
+  }
+
+  // dK and dV of one block of a task that sees all rows.
   static void write_key_gradients(const BackwardContext& context, const BackwardTask& task, int first_key,
-                                  int count, bool is_first, const BackwardWorkspace& w) {
+                                  int count, const BackwardWorkspace& w) {
     const Problem& problem = *context.problem;
     const SequenceGradients& gradients = context.gradients[task.sequence];
     const int64_t padded_head = padded_dim(problem.head_dim);
     const int64_t padded_value = padded_dim(problem.value_dim);
-    if (task.accumulator < 0) {
-      const RowStrides& dk = context.strides->dk;
-      const RowStrides& dv = context.strides->dv;
-      Stored* dkeys = static_cast<Stored*>(gradients.dk) + task.kv_head * dk.head + first_key * dk.row;
-      Stored* dvalues = static_cast<Stored*>(gradients.dv) + task.kv_head * dv.head + first_key * dv.row;
-      for (int n = 0; n < count; ++n) {
-        store_row(dkeys + n * dk.row, w.dkeys + n * padded_head, problem.scale, problem.head_dim);
-        store_row(dvalues + n * dv.row, w.dvalues + n * padded_value, 1.0f, problem.value_dim);
-      }
-      return;
-    }
-    float* dkeys = context.accumulators + task.accumulator;
-    float* dvalues =
-        dkeys + static_cast<int64_t>(context.sequences[task.sequence].key_len) * problem.head_dim;
-    for (int64_t n = 0; n < count; ++n) {
-      add_row(dkeys + (first_key + n) * problem.head_dim, w.dkeys + n * padded_head, problem.head_dim,
-              is_first);
-      add_row(dvalues + (first_key + n) * problem.value_dim, w.dvalues + n * padded_value, problem.value_dim,
-              is_first);
+    const RowStrides& dk = context.strides->dk;
+    const RowStrides& dv = context.strides->dv;
+    Stored* dkeys = static_cast<Stored*>(gradients.dk) + task.kv_head * dk.head + first_key * dk.row;
+    Stored* dvalues = static_cast<Stored*>(gradients.dv) + task.kv_head * dv.head + first_key * dv.row;
+    for (int n = 0; n < count; ++n) {
+      store_row(dkeys + n * dk.row, w.dkeys + n * padded_head, problem.scale, problem.head_dim);
+      store_row(dvalues + n * dv.row, w.dvalues + n * padded_value, 1.0f, problem.value_dim);
     }
   }
 
   // dK takes the softmax_scale here, once, and not with every Q.
   static FA_INLINE void store_row(Stored* to, const float* from, float scale, int dim) {
     for (int d = 0; d < dim; d += kVectorLanes) store_first(Type(), to + d, load(from + d) * scale, dim - d);
-  }
-
-  static FA_INLINE void add_row(float* to, const float* from, int dim, bool is_first) {
-    for (int d = 0; d < dim; d += kVectorLanes) {
-      const Vec old = is_first ? Vec{} : load_first(Float32(), to + d, dim - d);
-      store_first(Float32(), to + d, old + load(from + d), dim - d);
-    }
   }
 
   // 8 write dQ.
@@ -289,12 +300,14 @@ struct Backward {
     const SequenceGradients& gradients = context.gradients[task.sequence];
     const RowStrides& dk = context.strides->dk;
     const RowStrides& dv = context.strides->dv;
+    const int64_t padded_head = padded_dim(problem.head_dim);
+    const int64_t padded_value = padded_dim(problem.value_dim);
     const float* keys = context.accumulators + task.accumulator;
-    const float* values = keys + static_cast<int64_t>(sequence.key_len) * problem.head_dim;
+    const float* values = keys + round_up(sequence.key_len, kKeyBlock) * padded_head;
     for (int64_t key = task.key_begin; key < task.key_end; ++key) {
-      sum_row(keys + key * problem.head_dim, task.parts, task.part_stride, problem.scale, problem.head_dim,
+      sum_row(keys + key * padded_head, task.parts, task.part_stride, problem.scale, problem.head_dim,
               static_cast<Stored*>(gradients.dk) + task.kv_head * dk.head + key * dk.row);
-      sum_row(values + key * problem.value_dim, task.parts, task.part_stride, 1.0f, problem.value_dim,
+      sum_row(values + key * padded_value, task.parts, task.part_stride, 1.0f, problem.value_dim,
               static_cast<Stored*>(gradients.dv) + task.kv_head * dv.head + key * dv.row);
     }
   }
@@ -303,8 +316,7 @@ struct Backward {
                                 Stored* to) {
     for (int d = 0; d < dim; d += kVectorLanes) {
       Vec sum = Vec{};
-      for (int part = 0; part < parts; ++part)
-        sum += load_first(Float32(), from + part * part_stride + d, dim - d);
+      for (int part = 0; part < parts; ++part) sum += load(from + part * part_stride + d);
       store_first(Type(), to + d, sum * scale, dim - d);
     }
   }

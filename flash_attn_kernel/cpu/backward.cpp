@@ -26,15 +26,19 @@ struct BackwardPlan {
   int64_t accumulator_floats = 0;
 };
 
+// What a task's sums of dK and dV take.
+int64_t share_floats(const Sequence& sequence, const TileShape& shape) {
+  return static_cast<int64_t>(flash_attn::round_up(sequence.key_len, shape.key_block)) * shape.key_gradient;
+}
+
 // Into how many tasks the rows of one KV head are cut. One share of dK and dV is kept per task.
-int row_parts(const Problem& problem, const Sequence* sequences, int64_t count) {
+int row_parts(const Problem& problem, const Sequence* sequences, int64_t count, const TileShape& shape) {
   int64_t pairs = 0;
   int64_t share = 0;  // floats, if every KV head had one part
   for (int64_t s = 0; s < count; ++s) {
     if (sequences[s].query_len == 0) continue;
     pairs += problem.kv_heads;
-    share += static_cast<int64_t>(problem.kv_heads) * sequences[s].key_len *
-             (problem.head_dim + problem.value_dim);
+    share += problem.kv_heads * share_floats(sequences[s], shape);
   }
   if (pairs == 0) return 1;
   const int64_t wanted = (kWantedTasks + pairs - 1) / pairs;
@@ -53,7 +57,7 @@ int64_t work(const Problem& problem, const Sequence& sequence, int row_begin, in
 BackwardPlan plan_backward(const Problem& problem, const Sequence* sequences, int64_t count,
                            const TileShape& shape) {
   BackwardPlan plan;
-  const int wanted_parts = row_parts(problem, sequences, count);
+  const int wanted_parts = row_parts(problem, sequences, count, shape);
   for (int64_t s = 0; s < count; ++s) {
     const Sequence& sequence = sequences[s];
     const int rows = sequence.query_len * problem.group;
@@ -62,7 +66,7 @@ BackwardPlan plan_backward(const Problem& problem, const Sequence* sequences, in
     const int step = ceil_div(chunks, std::min(wanted_parts, chunks)) * shape.backward_rows;
     const int parts = ceil_div(rows, step);
     const bool direct = chunks == 1;
-    const int64_t share = static_cast<int64_t>(sequence.key_len) * (problem.head_dim + problem.value_dim);
+    const int64_t share = share_floats(sequence, shape);
     for (int32_t kv_head = 0; kv_head < problem.kv_heads; ++kv_head) {
       const int64_t first = plan.accumulator_floats;
       for (int part = 0; part < parts; ++part) {

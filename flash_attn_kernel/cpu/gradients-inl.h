@@ -7,7 +7,7 @@ namespace flash_attn_cpu {
 namespace {
 
 // Rows whose operands (Q and dO in both layouts, and dQ) one task keeps: about 1.3 MB at head dim 128.
-constexpr int kBackwardTaskRows = 480;
+constexpr int kBackwardTaskRows = 528 / kLaneBlock * kLaneBlock;
 constexpr int kBackwardTaskBlocks = kBackwardTaskRows / kLaneBlock;
 
 struct BackwardWorkspace {
@@ -25,7 +25,7 @@ struct BackwardWorkspace {
   float* dscores;      // (keys, lanes): dP, then dS
   float* dscore_rows;  // (keys, lanes / per word), where dS does not serve both ways
   float* cap_slope;    // (keys, lanes): the derivative of the soft cap
-  float* dkeys;        // (keys, padded head_dim)
+  float* dkeys;        // (keys, padded head_dim), of a task that writes dK and dV itself
   float* dvalues;      // (keys, padded value_dim)
 };
 
@@ -53,6 +53,17 @@ inline BackwardWorkspace carve_backward_workspace(int head_dim, int value_dim, C
   return w;
 }
 
+// What the products of one block of keys read and add to: scratch memory, or the tensors and sums themselves.
+struct BackwardViews {
+  BlockView queries;      // to sum over queries
+  BlockView douts;        // to sum over queries
+  BlockView keys;         // to sum over dimensions
+  BlockView keys_padded;  // to sum over keys
+  BlockView values;       // to sum over dimensions
+  float* dkeys;           // (keys, padded head_dim)
+  float* dvalues;         // (keys, padded value_dim)
+};
+
 // Gradients of a tile as the last three products read them. P and dS sum over queries for dV and dK (a row of
 // words per key), dS sums over keys for dQ (a row of words per key or pair of keys).
 struct GradientTiles {
@@ -78,6 +89,17 @@ inline void load_packed_rows(Fp32Words, const PackedRows<Type>& rows, int first,
   }
 }
 
+// The same, or the tensor's own memory where that will do.
+template <class Type>
+inline BlockView view_packed_rows(Fp32Words, const PackedRows<Type>& rows, int first, int count, int loaded,
+                                  int dim, float* scratch) {
+  const bool is_ready = sizeof(typename Type::Stored) == 4 && rows.group == 1 && dim == padded_dim(dim) &&
+                        rows.row_stride * 4 <= kNearbyBytes;
+  if (is_ready) return BlockView{reinterpret_cast<const float*>(packed_row(rows, first)), rows.row_stride, 1};
+  load_packed_rows(Fp32Words(), rows, first, count, loaded, dim, scratch);
+  return BlockView{scratch, padded_dim(dim), 1};
+}
+
 // The tiles of P and dS, already in place, in the layouts that the products read.
 template <int kVectors>
 inline GradientTiles arrange_gradients(Fp32Words, const BackwardWorkspace& w, int, int) {
@@ -99,6 +121,12 @@ inline void load_packed_rows(Bf16PairWords, const PackedRows<BFloat16>& rows, in
       }
     }
   }
+}
+
+inline BlockView view_packed_rows(Bf16PairWords, const PackedRows<BFloat16>& rows, int first, int count,
+                                  int loaded, int dim, float* scratch) {
+  load_packed_rows(Bf16PairWords(), rows, first, count, loaded, dim, scratch);
+  return BlockView{scratch, padded_dim(dim), 1};
 }
 
 // A row of bf16 is half as long as the fp32 row that it replaces, so P may be packed in place, keys

@@ -39,7 +39,8 @@ struct BackwardTask {
   int64_t cost;
 };
 
-// dK and dV of a KV head, to be summed over tasks: (key_len, head_dim) then (key_len, value_dim).
+// dK and dV of a KV head, to be summed over tasks: (keys, padded head_dim) then (keys, padded value_dim),
+// with as many keys as whole blocks have.
 struct KeyGradientSum {
   int32_t sequence;
   int32_t kv_head;
@@ -71,6 +72,7 @@ struct TileShape {
   int32_t key_block;           // keys of one block
   int32_t forward_rows;        // the most rows of one forward task
   int32_t backward_rows;       // rows of one backward task
+  int32_t key_gradient;        // floats of dK and dV that one key has in such a task's sums
   int64_t forward_workspace;   // floats that one forward task needs
   int64_t backward_workspace;  // floats that one backward task needs
 };

@@ -29,6 +29,7 @@ struct Kernels {
     shape->key_block = kKeyBlock;
     shape->forward_rows = forward_rows;
     shape->backward_rows = kBackwardTaskRows;
+    shape->key_gradient = padded_dim(head_dim) + padded_dim(value_dim);
     shape->forward_workspace = forward.used > decode.used ? forward.used : decode.used;
     shape->backward_workspace = backward.used;
   }

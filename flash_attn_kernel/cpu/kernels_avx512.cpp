@@ -16,7 +16,7 @@
 
 #define FA_ISA_AVX512
 #define FA_VECTOR_BYTES 64
-#define FA_TILE_ROWS {12, 12, 8}
+#define FA_TILE_ROWS {12, 12, 8, 6}
 #define FA_KEY_BLOCK 128
 #define FA_DECODE_SUMS 16
 

@@ -149,8 +149,10 @@ FA_INLINE void product_tile(const ProductOperands& p, int steps, Vec* columns) {
 // Rows of a tile that is one, two or more vectors wide: as many sums as the registers hold beside what they
 // are made of.
 constexpr int kProductRows[] = FA_TILE_ROWS;
-constexpr int kWideVectors = sizeof(kProductRows) / sizeof(kProductRows[0]);
-static_assert(kWideVectors == 2 || kWideVectors == 3, "with_vectors() knows these");
+constexpr int kWidestTile = sizeof(kProductRows) / sizeof(kProductRows[0]);
+// Vectors of a full lane block. A wider one would compute more scores that no causal query sees.
+constexpr int kWideVectors = kWidestTile < 3 ? kWidestTile : 3;
+static_assert(kWideVectors >= 2, "with_vectors() distinguishes one, two and all");
 
 template <int kCount>
 struct VectorCount {
