@@ -20,25 +20,41 @@ float* allocate(int64_t floats) {
 struct Kept {
   float* data = nullptr;
   int64_t size = 0;
+  bool is_lent = false;
   ~Kept() { std::free(data); }
+
+  float* at_least(int64_t floats) {
+    const bool oversized = size > kKeptFloats && floats <= kKeptFloats;
+    if (floats > size || oversized) {
+      std::free(data);
+      data = nullptr;
+      size = 0;
+      data = allocate(floats);
+      size = floats;
+    }
+    return data;
+  }
 };
+
+thread_local Kept kept_for_tasks;
+thread_local Kept kept_for_calls;
 
 }  // namespace
 
-float* thread_workspace(int64_t floats) {
-  static thread_local Kept kept;
-  const bool oversized = kept.size > kKeptFloats && floats <= kKeptFloats;
-  if (floats > kept.size || oversized) {
-    std::free(kept.data);
-    kept.data = nullptr;
-    kept.size = 0;
-    kept.data = allocate(floats);
-    kept.size = floats;
-  }
-  return kept.data;
+float* thread_workspace(int64_t floats) { return kept_for_tasks.at_least(floats); }
+
+CallBuffer::CallBuffer(int64_t floats)
+    : data_(nullptr), is_kept_(floats <= kKeptFloats && !kept_for_calls.is_lent) {
+  data_ = is_kept_ ? kept_for_calls.at_least(floats) : allocate(floats);
+  if (is_kept_) kept_for_calls.is_lent = true;
 }
 
-CallBuffer::CallBuffer(int64_t floats) : data_(allocate(floats)) {}
-CallBuffer::~CallBuffer() { std::free(data_); }
+CallBuffer::~CallBuffer() {
+  if (is_kept_) {
+    kept_for_calls.is_lent = false;
+  } else {
+    std::free(data_);
+  }
+}
 
 }  // namespace flash_attn_cpu

@@ -9,7 +9,8 @@ namespace flash_attn_cpu {
 // arbitrary. Throws std::bad_alloc.
 float* thread_workspace(int64_t floats);
 
-// Memory for one call, shared by its threads. 64-byte aligned, uninitialised.
+// Memory for one call, shared by its threads. 64-byte aligned, uninitialised. The calling thread keeps it for
+// its next call, unless it is large.
 class CallBuffer {
  public:
   explicit CallBuffer(int64_t floats);
@@ -20,6 +21,7 @@ class CallBuffer {
 
  private:
   float* data_;
+  bool is_kept_;
 };
 
 }  // namespace flash_attn_cpu
