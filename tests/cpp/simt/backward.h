@@ -26,6 +26,7 @@ struct Results {
         dsinks(c.heads, NAN) {
     std::normal_distribution<float> normal;
     for (size_t i = 0; i < lse.size(); ++i) dlse.push_back(c.dlse ? normal(in.random) : 0.0f);
+    in.spoil_unseen_queries(&dout);
   }
 };
 

@@ -51,6 +51,13 @@ struct Rows {
     }
   }
   Rows(const Rows&) = delete;
+  // Makes NaN of the tokens whose first element is not in `seen`.
+  void spoil(const std::vector<bool>& seen) {
+    const int width = heads * dim;
+    for (size_t at = 0; at + width <= storage.size() - 16; at += width) {
+      if (!seen[at]) std::fill(data + at, data + at + width, uint16_t{0x7FFF});
+    }
+  }
   int64_t at(int outer, int row, int head) const {
     return ((static_cast<int64_t>(outer) * rows + row) * heads + head) * dim;
   }
@@ -90,6 +97,27 @@ struct Instance {
       slopes.push_back(0.1f * static_cast<float>(h + 1));
     }
     for (int i = 0; i < c.batch * c.heads * c.queries * c.keys; ++i) mask.push_back(random() % 4 != 0);
+    spoil_unseen_keys(&k);
+    spoil_unseen_keys(&v);
+    spoil_unseen_queries(&q);
+  }
+
+  // What lies outside of the sequences is NaN: no kernel may let it through.
+  void spoil_unseen_queries(Rows<Type>* rows) const {
+    std::vector<bool> seen(rows->storage.size());
+    for (const Span& s : spans) {
+      for (int i = 0; i < s.queries; ++i)
+        seen[static_cast<size_t>(rows->at(s.q_outer, s.query + i, 0))] = true;
+    }
+    rows->spoil(seen);
+  }
+  void spoil_unseen_keys(Rows<Type>* rows) const {
+    std::vector<bool> seen(rows->storage.size());
+    for (size_t b = 0; b < spans.size(); ++b) {
+      for (int j = 0; j < spans[b].keys; ++j)
+        seen[static_cast<size_t>(key_at(*rows, static_cast<int>(b), j, 0))] = true;
+    }
+    rows->spoil(seen);
   }
 
   std::vector<Span> place(const Case& c) {
