@@ -78,15 +78,7 @@ struct BackwardKeys {
       const bool is_masked = problem.mask.data != nullptr || last_row < row + kRows ||
                              !flash_attn::covers(keys_of_rows(problem, sequence, row, last_row).all,
                                                  KeyRange{first_key, first_key + kKeys});
-      FA_UNROLL
-      for (int i = 0; i < kRows / 8; ++i) {
-        FA_UNROLL
-        for (int e = 0; e < 4; ++e) {
-          const Place place = place_of(e);
-          differentiate(problem, scale, *facts, 8 * i + place.column, first_key + key_in_tile + place.row,
-                        is_masked, scores[0][i][e], dscores[0][i][e]);
-        }
-      }
+      differentiate_tile(problem, scale, *facts, first_key + key_in_tile, is_masked, scores[0], dscores[0]);
       add_product<Type, kDim, 1, kRows, kOut>(scores, dout_tile, first_column, dvalues);
       add_product<Type, kDim, 1, kRows, kOut>(dscores, query_tile, first_column, dkeys);
     }
@@ -94,6 +86,33 @@ struct BackwardKeys {
     const KeyRows dv = key_rows(call.dv, call.dv_strides, problem, call.placement, sequence, kv_head);
     write(dk, first_key + key_in_tile, last_key, first_column, problem.head_dim, problem.scale, dkeys[0]);
     write(dv, first_key + key_in_tile, last_key, first_column, problem.value_dim, 1.0f, dvalues[0]);
+  }
+
+  // Scores become P and dP becomes dS. Most tiles need no more than the straight path.
+  FA_DEVICE void differentiate_tile(const Problem& problem, const ScoreScale& scale,
+                                    const GradientFacts<kRows>& facts, int first_key, bool is_masked,
+                                    float (&scores)[kRows / 8][4], float (&dscores)[kRows / 8][4]) {
+    if (is_straight(problem, scale, is_masked)) {
+      FA_UNROLL
+      for (int i = 0; i < kRows / 8; ++i) {
+        FA_UNROLL
+        for (int e = 0; e < 4; ++e) {
+          const int row = 8 * i + place_of(e).column;
+          scores[i][e] = exp2_fast(scores[i][e] * scale.to_log2 - facts.lse[row]);
+          dscores[i][e] = scores[i][e] * (dscores[i][e] - facts.delta[row]);
+        }
+      }
+      return;
+    }
+    FA_UNROLL
+    for (int i = 0; i < kRows / 8; ++i) {
+      FA_UNROLL
+      for (int e = 0; e < 4; ++e) {
+        const Place place = place_of(e);
+        differentiate(problem, scale, facts, 8 * i + place.column, first_key + place.row, is_masked,
+                      scores[i][e], dscores[i][e]);
+      }
+    }
   }
 
   FA_DEVICE void write(const KeyRows& rows, int key, int end, int first_column, int dim, float scale,

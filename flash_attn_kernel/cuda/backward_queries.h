@@ -61,13 +61,30 @@ struct BackwardQueries {
       multiply_rows<Type, kDim, 1, kKeys>(dout_tile, row_in_tile, value_tile, dscores);
       const bool is_masked = problem.mask.data != nullptr || last_row < first_row + kRows ||
                              !flash_attn::covers(seen.all, KeyRange{key, key + kKeys});
-      FA_UNROLL
-      for (int i = 0; i < kKeys / 8; ++i) {
+      if (is_straight(problem, scale, is_masked)) {
+        float lse[2], delta[2];  // of this thread's rows
         FA_UNROLL
-        for (int e = 0; e < 4; ++e) {
-          const Place place = place_of(e);
-          differentiate(problem, scale, *facts, row_in_tile + place.row, key + 8 * i + place.column,
-                        is_masked, scores[0][i][e], dscores[0][i][e]);
+        for (int i = 0; i < 2; ++i) {
+          lse[i] = facts->lse[row_in_tile + place_of(2 * i).row];
+          delta[i] = facts->delta[row_in_tile + place_of(2 * i).row];
+        }
+        FA_UNROLL
+        for (int i = 0; i < kKeys / 8; ++i) {
+          FA_UNROLL
+          for (int e = 0; e < 4; ++e) {
+            const float p = exp2_fast(scores[0][i][e] * scale.to_log2 - lse[e / 2]);
+            dscores[0][i][e] = p * (dscores[0][i][e] - delta[e / 2]);
+          }
+        }
+      } else {
+        FA_UNROLL
+        for (int i = 0; i < kKeys / 8; ++i) {
+          FA_UNROLL
+          for (int e = 0; e < 4; ++e) {
+            const Place place = place_of(e);
+            differentiate(problem, scale, *facts, row_in_tile + place.row, key + 8 * i + place.column,
+                          is_masked, scores[0][i][e], dscores[0][i][e]);
+          }
         }
       }
       add_product<Type, kDim, 1, kKeys, kDim>(dscores, key_tile, 0, dqueries);
