@@ -17,6 +17,10 @@ bool hopper_forward_bfloat16(const ForwardCall& call, int64_t longest_query, con
                              void* stream);
 bool hopper_forward_float16(const ForwardCall& call, int64_t longest_query, const HopperDevice& device,
                             void* stream);
+bool hopper_backward_bfloat16(const BackwardCall& call, int64_t longest_query, int64_t longest_key,
+                              const HopperDevice& device, void* stream);
+bool hopper_backward_float16(const BackwardCall& call, int64_t longest_query, int64_t longest_key,
+                             const HopperDevice& device, void* stream);
 
 namespace {
 
@@ -28,6 +32,14 @@ bool forward_by_hopper(const ForwardCall& call, int64_t longest_query, void* str
   if (call.problem.element == Element::kBFloat16)
     return hopper_forward_bfloat16(call, longest_query, *device, stream);
   return hopper_forward_float16(call, longest_query, *device, stream);
+}
+
+bool backward_by_hopper(const BackwardCall& call, int64_t longest_query, int64_t longest_key, void* stream) {
+  const HopperDevice* device = find_hopper();
+  if (device == nullptr) return false;
+  if (call.problem.element == Element::kBFloat16)
+    return hopper_backward_bfloat16(call, longest_query, longest_key, *device, stream);
+  return hopper_backward_float16(call, longest_query, longest_key, *device, stream);
 }
 
 }  // namespace
@@ -43,7 +55,9 @@ void attention_forward(const ForwardCall& call, int64_t longest_query, void* str
 }
 
 void attention_backward(const BackwardCall& call, int64_t longest_query, int64_t longest_key, void* stream) {
-  last_family = "baseline";
+  const bool is_done = backward_by_hopper(call, longest_query, longest_key, stream);
+  last_family = is_done ? "hopper" : "baseline";
+  if (is_done) return;
   if (call.problem.element == Element::kBFloat16)
     return backward_bfloat16(call, longest_query, longest_key, stream);
   backward_float16(call, longest_query, longest_key, stream);

@@ -50,9 +50,7 @@ inline void launch_backward(const BackwardCall& call, int64_t longest_query, int
                             const Launcher& launcher) {
   const int64_t rows = longest_rows(call.problem, longest_query);
   const int dim = widest_head(call.problem);
-  launcher.template run<Delta<Type>>(
-      Grid{blocks_of(rows, Delta<Type>::kWarps), call.problem.kv_heads, call.placement.batch}, call);
-  if (call.dsinks != nullptr) launcher.template run<SinkGradient<>>(Grid{call.problem.heads, 1, 1}, call);
+  launch_backward_preparation<Type>(call, longest_query, launcher);
   if (dim > 128) {
     launch_backward_kernels<BackwardKeys<Type, 256, 32, 2>, BackwardQueries<Type, 256, 32>>(
         call, rows, longest_key, launcher);

@@ -12,8 +12,14 @@
 namespace flash_attn_gpu {
 namespace {
 
+// Without the least number of blocks, the compiler may ignore that registers move between warpgroups; with
+// it, it gives smaller blocks more registers than lets many of them share a multiprocessor. 0 says nothing.
+template <class Kernel>
+constexpr int kLeastBlocks = Kernel::kThreads > 256 ? 1 : 0;
+
 template <class Kernel, class Call>
-__global__ void __launch_bounds__(Kernel::kThreads) enter(const __grid_constant__ Call call) {
+__global__ void __launch_bounds__(Kernel::kThreads, kLeastBlocks<Kernel>)
+    enter(const __grid_constant__ Call call) {
   Kernel::run(call);
 }
 

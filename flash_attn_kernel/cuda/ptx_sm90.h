@@ -145,6 +145,15 @@ FA_DEVICE void pin(float (&numbers)[kCount]) {
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(numbers[i])::"memory");
 }
 
+template <int kSteps>
+FA_DEVICE void pin(uint32_t (&operands)[kSteps][4]) {
+  FA_UNROLL
+  for (int i = 0; i < kSteps; ++i) {
+    FA_UNROLL
+    for (int e = 0; e < 4; ++e) asm volatile("" : "+r"(operands[i][e])::"memory");
+  }
+}
+
 // In which order a matrix lies in shared memory: the elements that a product sums over side by side, or rows
 // of A and columns of B.
 enum class Major : int { kSum = 0, kOther = 1 };

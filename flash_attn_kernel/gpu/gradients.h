@@ -5,6 +5,7 @@
 // every time.
 #pragma once
 
+#include "grid.h"
 #include "scores.h"
 
 namespace flash_attn_gpu {
@@ -139,5 +140,15 @@ struct SinkGradient {
     if (thread_index() == 0) call.dsinks[head] = sum;
   }
 };
+
+// What comes before the large kernels: delta, and the gradient of the sinks.
+template <class Type, class Launcher>
+inline void launch_backward_preparation(const BackwardCall& call, int64_t longest_query,
+                                        const Launcher& launcher) {
+  const int64_t rows = longest_rows(call.problem, longest_query);
+  launcher.template run<Delta<Type>>(
+      Grid{blocks_of(rows, Delta<Type>::kWarps), call.problem.kv_heads, call.placement.batch}, call);
+  if (call.dsinks != nullptr) launcher.template run<SinkGradient<>>(Grid{call.problem.heads, 1, 1}, call);
+}
 
 }  // namespace flash_attn_gpu

@@ -89,7 +89,8 @@ def test_kernels_of_the_other_machine_family(tmp_path: Path) -> None:
 
 @pytest.mark.compile
 @pytest.mark.parametrize(
-    "subject", ["cuda_forward", "cuda_backward", "cuda_layers", "hopper_emulator", "hopper_forward"]
+    "subject",
+    ["cuda_forward", "cuda_backward", "cuda_layers", "hopper_emulator", "hopper_forward", "hopper_backward"],
 )
 def test_gpu_kernels_under_an_emulator(subject: str, tmp_path: Path) -> None:
     """The kernels' own source, with threads as fibers and matrix instructions as C++, races and deadlocks reported."""

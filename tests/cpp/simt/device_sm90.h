@@ -106,6 +106,8 @@ FA_DEVICE void wgmma_wait() {
 }
 template <int kCount>
 FA_DEVICE void pin(float (&)[kCount]) {}
+template <int kSteps>
+FA_DEVICE void pin(uint32_t (&)[kSteps][4]) {}
 
 enum class Major : int { kSum = 0, kOther = 1 };
 

@@ -1,0 +1,93 @@
+// The backward kernels' own source for Hopper on the CPU: no GPU takes part. The cases of all GPUs, and some
+// that are long enough for boxes to be copied and rings to come around.
+#define FA_SIMT_EMULATOR
+
+#include "../../flash_attn_kernel/cuda/hopper_backward_kernels.h"
+#include "simt/backward.h"
+#include "simt/hopper_launcher.h"
+
+namespace {
+
+using flash_attn_gpu::BackwardCall;
+using flash_attn_gpu::BFloat16;
+using flash_attn_gpu::Float16;
+using flash_attn_gpu::TensorMap;
+using flash_attn_gpu::TensorView;
+using simt::Async;
+using simt::Case;
+using simt::EmulatedHopper;
+using simt::HopperLauncher;
+
+struct Hopper {
+  static constexpr int kLanes = 32;
+
+  template <class Type, class Launcher>
+  static void backward(const BackwardCall& call, int64_t longest_query, int64_t longest_key,
+                       const Launcher& launcher) {
+    const HopperLauncher hopper{launcher.async};
+    flash_attn_gpu::launch_hopper_backward_of_width<Type>(call, longest_query, longest_key, EmulatedHopper(),
+                                                          hopper);
+  }
+};
+
+// A device whose driver refuses every map: all rows are copied chunk by chunk.
+struct MaplessDevice {
+  bool encode(const TensorView&, TensorMap*) const { return false; }
+};
+struct Mapless {
+  static constexpr int kLanes = 32;
+
+  template <class Type, class Launcher>
+  static void backward(const BackwardCall& call, int64_t longest_query, int64_t longest_key,
+                       const Launcher& launcher) {
+    const HopperLauncher hopper{launcher.async};
+    flash_attn_gpu::launch_hopper_backward_of_width<Type>(call, longest_query, longest_key, MaplessDevice(),
+                                                          hopper);
+  }
+};
+
+std::vector<Case> long_cases() {
+  std::vector<Case> cases;
+  const auto add = [&](const char* name, int dim, int queries, int keys) -> Case& {
+    cases.push_back(simt::named(name));
+    Case& c = cases.back();
+    c.head_dim = c.value_dim = dim;
+    c.queries = queries;
+    c.keys = keys;
+    return c;
+  };
+  add("whole tiles", 64, 192, 256);
+  add("several tiles, causal", 64, 300, 426).causal = true;
+  add("several tiles, causal", 128, 200, 326).causal = true;
+  Case& packed = add("several packed sequences", 64, 150, 200);
+  packed.packed = packed.causal = packed.sinks = true;
+  packed.batch = 3;
+  Case& narrow = add("whole tiles of narrow heads", 80, 128, 128);
+  narrow.value_dim = 40;
+  narrow.heads = 1;
+  Case& all = add("everything at once", 64, 100, 260);
+  all.window_left = 150;
+  all.window_right = 60;
+  all.softcap = 5.0f;
+  all.alibi = all.mask = all.sinks = all.dlse = true;
+  all.dropout = 0.2f;
+  return cases;
+}
+
+}  // namespace
+
+int main() {
+  for (const Case& c : simt::backward_cases()) {
+    if (c.head_dim > 128) continue;
+    simt::check_backward<Hopper, BFloat16>(c, Async::kLate);
+    simt::check_backward<Hopper, Float16>(c, Async::kEarly);
+  }
+  for (const Case& c : long_cases()) {
+    simt::check_backward<Hopper, Float16>(c, Async::kLate);
+    simt::check_backward<Hopper, BFloat16>(c, Async::kEarly);
+  }
+  Case mapless = simt::named("no tensor maps");
+  mapless.queries = mapless.keys = 128;
+  simt::check_backward<Mapless, BFloat16>(mapless, Async::kLate);
+  return report();
+}
