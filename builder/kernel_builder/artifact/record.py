@@ -39,7 +39,8 @@ def describe_artifact(
     device code, if anything. flags: the compiler flags of the variant's sources. platform_policy: what the audit holds
     a compiled Linux artifact to. No clock, no host name and no path goes in, so that equal inputs give equal bytes.
     """
-    record = replace(_record_sources(variant, inputs, source), capabilities=spec.general.capabilities)
+    capabilities = spec.general.capabilities_on(variant.backend)
+    record = replace(_record_sources(variant, inputs, source), capabilities=capabilities)
     if isinstance(variant.variant, ArchVariant):
         is_linux = variant.variant.host.os == "linux"
         record = _record_tools(record, variant.variant, toolchain, torch)

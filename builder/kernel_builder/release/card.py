@@ -64,8 +64,7 @@ def render_card(release: Release, page: Page) -> bytes:
     holdings = sorted((*release.holdings, *page.left), key=lambda holding: holding.variant)
     license_id = metadata.license.lower()
     names = sorted({name for holding in holdings for name in holding.interface.names})
-    capabilities = sorted({word for holding in holdings for word in _list_capabilities(holding.metadata)})
-    lists = [("Public names", names), ("Users may rely on", capabilities)]
+    lists = [("Public names", names), *_list_capabilities(holdings)]
     return render_template(
         "card.md.j2",
         license=license_id if license_id in _LICENSES else "other",
@@ -181,8 +180,18 @@ def is_dirty(metadata: Metadata) -> bool:
     )
 
 
-def _list_capabilities(metadata: Metadata) -> tuple[str, ...]:
-    return () if metadata.record is None else metadata.record.capabilities
+def _list_capabilities(holdings: Sequence[Holding]) -> Iterator[tuple[str, list[str]]]:
+    """What users may rely on with every variant, and what else with every variant of a backend."""
+    promised: dict[str, set[str]] = {}
+    for holding in holdings:
+        record = holding.metadata.record
+        words = set(() if record is None else record.capabilities)
+        backend = str(holding.metadata.backend)
+        promised[backend] = promised.get(backend, words) & words
+    everywhere = set.intersection(*promised.values())
+    yield "Users may rely on", sorted(everywhere)
+    for backend, words in sorted(promised.items()):
+        yield f"On {backend} also on", sorted(words - everywhere)
 
 
 def _describe_variant(holding: Holding, release: Release) -> dict[str, str]:

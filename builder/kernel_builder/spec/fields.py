@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from kernel_builder.spec.locate import KeyPath, render_key
 from kernel_builder.spec.problems import SHOWN_KEY, BadValueError, ProblemCollector, describe, shorten, show, suggest
-from kernel_builder.spec.schema import COMPONENTS, NEWEST_EDITION, STABLE_ABI, TABLES, Table
+from kernel_builder.spec.schema import BACKEND_CAPABILITIES, COMPONENTS, NEWEST_EDITION, STABLE_ABI, TABLES, Table
 
 T = TypeVar("T")
 
@@ -51,7 +51,8 @@ class Fields:
         if close is not None:
             self._suggested.add(close)
             return f"did you mean `{close}`?"
-        homes = [table for table in TABLES if table is not STABLE_ABI and name in table.names(self._edition)]
+        of_backends = (BACKEND_CAPABILITIES, STABLE_ABI)  # their keys are names of other things
+        homes = [table for table in TABLES if table not in of_backends and name in table.names(self._edition)]
         kin = [table for table in homes if self.table in COMPONENTS.values() and table in COMPONENTS.values()]
         if homes:
             return f"it is a key of {' and '.join(table.title for table in (kin or homes)[:3])}"

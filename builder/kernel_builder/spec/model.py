@@ -63,6 +63,7 @@ class General:
     python_depends: tuple[str, ...] = ()
     kernel_depends: tuple[KernelDependency, ...] = ()
     capabilities: tuple[str, ...] = ()
+    backend_capabilities: dict[Backend, tuple[str, ...]] = field(default_factory=dict)
     hub_repo_id: str | None = None
     hub_branch: str | None = None
     per_backend: dict[Backend, BackendGeneral] = field(default_factory=dict)
@@ -71,6 +72,10 @@ class General:
     def python_name(self) -> str:
         """The import name: dashes become underscores."""
         return self.name.replace("-", "_")
+
+    def capabilities_on(self, backend: Backend) -> tuple[str, ...]:
+        """What users may rely on there: on every backend, and on this one, sorted."""
+        return tuple(sorted({*self.capabilities, *self.backend_capabilities.get(backend, ())}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,15 +243,16 @@ def _find_repeats(values: Sequence[object]) -> Iterator[int]:
 
 def check_idle_backend_tables(spec: BuildSpec) -> Iterator[Remark]:
     """What is said about an undeclared backend has no effect."""
-    for backend in spec.general.per_backend:
-        if backend not in spec.general.backends:
-            message = f"`[general.{backend}]` has no effect: `general.backends` does not list `{backend}`"
-            yield Remark(("general", backend.value), message, is_error=False)
+    named = [("general", backend, f"`[general.{backend}]`") for backend in spec.general.per_backend]
+    promised = "general.backend-capabilities"
+    named += [(promised, backend, f"`{promised}.{backend}`") for backend in spec.general.backend_capabilities]
     if isinstance(spec.framework, TorchFramework):
-        for backend in spec.framework.stable_abi:
-            if backend not in spec.general.backends:
-                message = f"`torch.stable-abi.{backend}` has no effect: `general.backends` does not list `{backend}`"
-                yield Remark(("torch", "stable-abi", backend.value), message, is_error=False)
+        stable = "torch.stable-abi"
+        named += [(stable, backend, f"`{stable}.{backend}`") for backend in spec.framework.stable_abi]
+    for table, backend, shown in named:
+        if backend not in spec.general.backends:
+            message = f"{shown} has no effect: `general.backends` does not list `{backend}`"
+            yield Remark((*table.split("."), backend.value), message, is_error=False)
 
 
 def check_faces(spec: BuildSpec) -> Iterator[Remark]:

@@ -93,12 +93,17 @@ GENERAL = Table(
         _PYTHON_DEPENDS,
         _KERNEL_DEPENDS,
         Key("capabilities", _STRINGS, '["backward", "dropout"]', since=5, is_extension=True),
+        Key("backend-capabilities", _TABLE, '{ cuda = ["bfloat16"] }', since=5, is_extension=True),
         Key("hub", _TABLE, '{ repo-id = "owner/name" }'),
         Key("cuda", _TABLE, ""),
         Key("neuron", _TABLE, ""),
         Key("tpu", _TABLE, "", since=5),
         Key("xpu", _TABLE, ""),
     ),
+)
+BACKEND_CAPABILITIES = Table(
+    "`[general.backend-capabilities]`",
+    tuple(Key(backend, _STRINGS, '["bfloat16"]', since=5, is_extension=True) for backend in Backend),
 )
 HUB = Table("`[general.hub]`", (_REPO_ID, Key("branch", "git branch", '"main"')))
 KERNEL_DEPENDENCY = Table(
@@ -173,6 +178,7 @@ FACE_HUB = Table("`[face.<name>.hub]`", (Key("repo-id", "repo id", '"owner/name"
 TABLES: tuple[Table, ...] = (
     ROOT,
     GENERAL,
+    BACKEND_CAPABILITIES,
     HUB,
     *BACKEND_GENERAL.values(),
     KERNEL_DEPENDENCY,

@@ -103,6 +103,7 @@ class SectionReader:
             python_depends=table.parsed_list("python-depends", parse_text),
             kernel_depends=self._read_kernel_depends(table),
             capabilities=table.parsed_list("capabilities", parse_capability),
+            backend_capabilities=self._read_backend_capabilities(table),
             hub_repo_id=None if hub is None else hub.parsed("repo-id", parse_repo_id),
             hub_branch=None if hub is None else hub.parsed("branch", parse_branch),
             per_backend=per_backend,
@@ -118,6 +119,12 @@ class SectionReader:
             )
             return name
         return parse_kernel_name(text)
+
+    def _read_backend_capabilities(self, table: Fields) -> dict[Backend, tuple[str, ...]]:
+        own = table.table_at("backend-capabilities", schema.BACKEND_CAPABILITIES)
+        if own is None:
+            return {}
+        return {backend: own.parsed_list(backend, parse_capability) for backend in Backend if own.has(backend)}
 
     def _read_backend_general(self, table: Fields) -> BackendGeneral:
         return BackendGeneral(

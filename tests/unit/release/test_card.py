@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kernel_builder.artifact.model import GitState, Provenance
+from kernel_builder.backend import Backend
 from kernel_builder.release.card import Page, find_reports, render_card
 from kernel_builder.release.contents import collect_release, describe_file, find_figures
 from kernel_builder.release.model import Evidence, Release, Repo
@@ -100,6 +101,16 @@ def test_capabilities_and_names_are_listed(tmp_path: Path) -> None:
     assert "Public names: `relu`" in card
     assert "Users may rely on: `dropout`" in card
     assert "cpu (8.0, 9.0a)" in card
+
+
+def test_what_one_backend_alone_can_do_is_listed_with_it(tmp_path: Path) -> None:
+    release = make_release(tmp_path, capabilities=["dropout"])
+    other = make_release(tmp_path / "other", capabilities=["dropout", "float16"]).holdings[0]
+    other = replace(other, variant="torch-cuda", metadata=replace(other.metadata, backend=Backend.CUDA))
+    card = render(replace(release, holdings=(*release.holdings, other)))
+    assert "Users may rely on: `dropout`" in card
+    assert "On cuda also on: `float16`" in card
+    assert "On cpu also" not in card
 
 
 @pytest.mark.parametrize(("license_id", "front"), [("MIT", 'license: "mit"'), ("Mine", 'license: "other"')])

@@ -79,6 +79,10 @@ def test_an_older_edition_may_say_which_it_is(edition: int) -> None:
             "build.toml:9: `[general.xpu]` has no effect: `general.backends` does not list `xpu`",
         ),
         (
+            '[general.backend-capabilities]\nxpu = ["float16"]\n',
+            "build.toml:10: `general.backend-capabilities.xpu` has no effect: `general.backends` does not list `xpu`",
+        ),
+        (
             '[torch.stable-abi]\nrocm = "2.10"\n',
             "build.toml:10: `torch.stable-abi.rocm` has no effect: `general.backends` does not list `rocm`",
         ),

@@ -254,3 +254,11 @@ def test_what_the_parser_chokes_on_is_a_syntax_error(text: str) -> None:
     (message,) = messages(text)
     assert message.startswith("the file is not valid TOML: ")
     assert len(message) < 200
+
+
+def test_a_backend_may_do_more_than_all_do() -> None:
+    own = 'capabilities = ["dropout"]\nbackend-capabilities = { cpu = ["float32", "dropout"], cuda = ["float16"] }\n'
+    general = read(HEAD + own + "[torch-noarch]\n").spec.general
+    assert general.capabilities_on(Backend.CPU) == ("dropout", "float32")
+    assert general.capabilities_on(Backend.CUDA) == ("dropout", "float16")
+    assert general.capabilities_on(Backend.ROCM) == ("dropout",)
