@@ -9,27 +9,36 @@ from pathlib import Path
 from typing import Any
 
 PAGE = "docs/benchmarks.md"
-_SECTION = re.compile(r"(?<=<!-- measured: )(?P<place>\S+) -->\n.*?(?=<!-- end of what was measured -->)", re.DOTALL)
+_BEGIN = "<!-- measured: "
+_END = "<!-- end of what was measured -->"
+_SECTION = re.compile(rf"(?<={_BEGIN})(?P<place>\S+) -->\n.*?(?={_END})", re.DOTALL)
 _GIB = 1 << 30
 _OURS = ("flash-attn-kernel", "attn-sinks")
 _TIMED_IN = {"cpu": "CPU time", "wall": "wall time"}
 
 
 def write_page(page: Path, place: Path) -> None:
-    """Put the tables of the figures in `place`, relative to the project, into the page."""
+    """Put the tables of the figures in `place`, relative to the project, into their section of the page.
+
+    A machine that has none yet gets one before the others.
+    """
     text = page.read_text(encoding="utf-8")
-    if not _SECTION.search(text):
+    sections = list(_SECTION.finditer(text))
+    if not sections:
         raise SystemExit(f"{page} has no section for what was measured")
     section = f"{place.as_posix()} -->\n{render_section(page.parents[1], place)}"
-    page.write_text(_SECTION.sub(lambda _: section, text), encoding="utf-8")
+    for found in sections:
+        if found["place"] == place.as_posix():
+            page.write_text(text[: found.start()] + section + text[found.end() :], encoding="utf-8")
+            return
+    at = sections[0].start() - len(_BEGIN)
+    page.write_text(f"{text[:at]}{_BEGIN}{section}{_END}\n\n{text[at:]}", encoding="utf-8")
 
 
-def read_section(page: Path) -> tuple[Path, str]:
-    """Return where the figures of the page lie, relative to the project, and its section as it stands."""
-    found = _SECTION.search(page.read_text(encoding="utf-8"))
-    if found is None:
-        raise SystemExit(f"{page} has no section for what was measured")
-    return Path(found["place"]), found.group().partition("\n")[2]
+def read_sections(page: Path) -> dict[Path, str]:
+    """Return where the figures of the page lie, relative to the project, and their sections as they stand."""
+    found = _SECTION.finditer(page.read_text(encoding="utf-8"))
+    return {Path(section["place"]): section.group().partition("\n")[2] for section in found}
 
 
 def render_section(root: Path, place: Path) -> str:

@@ -22,23 +22,34 @@ def page() -> ModuleType:
 
 
 def test_page_tells_the_figures_that_are_kept(page: ModuleType) -> None:
-    place, section = page.read_section(ROOT / page.PAGE)
-    assert list((ROOT / place).glob("*.json"))
-    assert section == page.render_section(ROOT, place)
+    sections = page.read_sections(ROOT / page.PAGE)
+    assert len(sections) >= 2
+    for place, section in sections.items():
+        assert list((ROOT / place).glob("*.json"))
+        assert section == page.render_section(ROOT, place)
 
 
 def test_writing_twice_changes_nothing(page: ModuleType, tmp_path: Path) -> None:
     text = (ROOT / page.PAGE).read_text(encoding="utf-8")
-    place, _ = page.read_section(ROOT / page.PAGE)
     copy = tmp_path / "docs" / "benchmarks.md"
     copy.parent.mkdir()
     copy.write_text(text, encoding="utf-8")
-    kept = tmp_path / place
-    kept.mkdir(parents=True)
-    for figures in (ROOT / place).glob("*.json"):
-        (kept / figures.name).write_bytes(figures.read_bytes())
-    page.write_page(copy, place)
+    for place in page.read_sections(ROOT / page.PAGE):
+        kept = tmp_path / place
+        kept.mkdir(parents=True)
+        for figures in (ROOT / place).glob("*.json"):
+            (kept / figures.name).write_bytes(figures.read_bytes())
+        page.write_page(copy, place)
     assert copy.read_text(encoding="utf-8") == text
+
+
+def test_another_machine_gets_a_section_of_its_own(page: ModuleType, tmp_path: Path) -> None:
+    copy = tmp_path / "docs" / "benchmarks.md"
+    copy.parent.mkdir()
+    copy.write_text("Seen:\n\n<!-- measured: old -->\nkept\n<!-- end of what was measured -->\n", encoding="utf-8")
+    page.write_page(copy, Path("new"))
+    assert list(page.read_sections(copy)) == [Path("new"), Path("old")]
+    assert page.read_sections(copy)[Path("old")] == "kept\n"
 
 
 def test_every_kind_of_figures_has_a_table(page: ModuleType, tmp_path: Path) -> None:
