@@ -67,7 +67,7 @@ def _check_files(subject: Subject, policy: Policy) -> Iterator[Finding]:
     if variant is None:
         return
     for library in subject.libraries:
-        yield from linkage.check_format(library, variant)
+        yield from linkage.check_format(library, variant, policy)
         if library.facts is not None:
             yield from linkage.check_linkage(library, library.facts, subject, policy)
             yield from symbols.check_symbols(str(library.path), library.facts, variant, policy)

@@ -33,14 +33,16 @@ class Policy:
     """What the system, Python and torch of any user provide.
 
     symbol_versions: the newest version per namespace (`GLIBC` -> (2, 28)). named_versions: further versions that have
-    no number. libraries: shell patterns by group: `system`, a framework or a backend. python_depends: by backend or
-    `general`, entry -> module ("" for none); those that the loader knows are in every policy.
+    no number. deployment_targets: the oldest macOS that must load an artifact, by backend. libraries: shell patterns by
+    group: `system`, a framework or a backend. python_depends: by backend or `general`, entry -> module ("" for none);
+    those that the loader knows are in every policy.
     """
 
     name: str
     python_abi: MinorVersion
     symbol_versions: Mapping[str, tuple[int, ...]]
     named_versions: frozenset[str]
+    deployment_targets: Mapping[str, MinorVersion]
     libraries: Mapping[str, frozenset[str]]
     python_modules: frozenset[str]
     python_depends: Mapping[str, Mapping[str, str]]
@@ -85,6 +87,9 @@ def load_policy(source: str | Path = DEFAULT_POLICY) -> Policy:
         python_abi=MinorVersion.parse(merged["python-abi"]),
         symbol_versions={name: _numbers(text) for name, text in merged.get("symbol-versions", {}).items()},
         named_versions=frozenset(merged.get("named-symbol-versions", {}).get("allowed", ())),
+        deployment_targets={
+            backend: MinorVersion.parse(text) for backend, text in merged.get("deployment-targets", {}).items()
+        },
         libraries={group: frozenset(names) for group, names in merged.get("libraries", {}).items()},
         python_modules=frozenset(merged.get("python-modules", {}).get("allowed", ())),
         python_depends=merged["python-depends"],
@@ -161,7 +166,14 @@ def _merge_table(base: dict[str, Any], table: Mapping[str, Any]) -> None:
             base[key] = value
 
 
-_SECTIONS = ("symbol-versions", "named-symbol-versions", "libraries", "python-modules", "python-depends")
+_SECTIONS = (
+    "symbol-versions",
+    "named-symbol-versions",
+    "deployment-targets",
+    "libraries",
+    "python-modules",
+    "python-depends",
+)
 _GROUPS = {"system", "torch", "tvm-ffi", *Backend}
 
 
@@ -190,6 +202,8 @@ def _entry_problems(section: str, key: str, value: object) -> Iterator[str]:
         case "symbol-versions":
             if not (isinstance(value, str) and _NUMBER.fullmatch(value)):
                 yield f"`{section}.{key}` must be a version such as `2.28`, got `{value}`"
+        case "deployment-targets":
+            yield from _target_problems(f"{section}.{key}", key, value)
         case "python-depends":
             if key not in {"general", *Backend}:
                 yield f"`{section}.{key}` is not `general` or a backend"
@@ -201,6 +215,13 @@ def _entry_problems(section: str, key: str, value: object) -> Iterator[str]:
                 yield f"unknown key `{section}.{key}`, known are {', '.join(sorted(known))}"
             if not _is_strings(value):
                 yield f"`{section}.{key}` must be a list of strings"
+
+
+def _target_problems(path: str, backend: str, value: object) -> Iterator[str]:
+    if backend not in {*Backend}:
+        yield f"`{path}` is not a backend"
+    if not (isinstance(value, str) and re.fullmatch(r"[0-9]+\.[0-9]+", value)):
+        yield f"`{path}` must be a version such as `15.0`, got `{value}`"
 
 
 def _is_strings(value: object) -> bool:

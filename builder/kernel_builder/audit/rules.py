@@ -64,6 +64,7 @@ DIGEST_COMPLETE = Rule("digest-complete", _ERROR, "The digest lists exactly the 
 BINARY_FORMAT = Rule("binary-format", _ERROR, "Every shared library is a well-formed one of the variant's platform.")
 BINARY_UNAUDITED = Rule("binary-unaudited", _ERROR, "The audit can read the binaries of the variant's platform.")
 BINARY_MACHINE = Rule("binary-machine", _ERROR, "Every shared library is for the machine in the variant's name.")
+DEPLOYMENT_TARGET = Rule("deployment-target", _ERROR, "A library for macOS loads on the oldest release of the policy.")
 INIT_FUNCTION = Rule("init-function", _ERROR, "The extension module exports the init function that Python calls.")
 UNIQUE_SYMBOLS = Rule("unique-symbols", _WARNING, "No symbol is shared with every other kernel in the process.")
 SYMBOL_VERSIONS = Rule("symbol-versions", _ERROR, "No symbol is newer than the oldest system of the policy.")

@@ -13,6 +13,7 @@ from kernel_builder.artifact.metadata import LARGEST_METADATA, parse_metadata
 from kernel_builder.artifact.model import METADATA_FILE, Metadata
 from kernel_builder.audit.binary import BinaryFacts, BinaryFormat, UnreadableBinaryError, recognise_format
 from kernel_builder.audit.elf import read_elf
+from kernel_builder.audit.mach_o import MachOFacts, read_mach_o
 from kernel_builder.variant import ArchVariant, TvmFfiAbi, Variant, parse_variant
 
 MAX_FILES = 100_000
@@ -29,12 +30,16 @@ class Irregular:
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """A shared library of the artifact. `facts` is None when it is not ELF, or broken: then `problem` says how."""
+    """A shared library of the artifact. `facts` is None when it is not ELF, or broken: then `problem` says how.
+
+    mach_o: the little that is read of a library for macOS.
+    """
 
     path: PurePosixPath
     format: BinaryFormat
     facts: BinaryFacts | None
     problem: str | None = None
+    mach_o: MachOFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +162,14 @@ def _read_metadata(directory: Path) -> tuple[Metadata | None, str | None]:
 def _read_library(directory: Path, path: PurePosixPath) -> Library:
     try:
         kind = recognise_format(directory / path)
-        facts = read_elf(directory / path) if kind is BinaryFormat.ELF else None
     except OSError as error:
         return Library(path, BinaryFormat.UNKNOWN, None, f"it cannot be read: {error.strerror}")
+    try:
+        if kind is BinaryFormat.MACH_O:
+            return Library(path, kind, None, mach_o=read_mach_o(directory / path))
+        return Library(path, kind, read_elf(directory / path) if kind is BinaryFormat.ELF else None)
     except UnreadableBinaryError as error:
-        return Library(path, BinaryFormat.ELF, None, str(error))
-    return Library(path, kind, facts)
+        return Library(path, kind, None, str(error))
 
 
 def iter_python_files(subject: Subject) -> Iterator[PurePosixPath]:

@@ -124,7 +124,7 @@ def test_a_binary_that_cannot_be_vouched_for_is_refused(
 ) -> None:
     parsed = parse_variant(variant)
     assert isinstance(parsed, ArchVariant)
-    (finding,) = check_format(Library(PATH, kind, None, problem), parsed)
+    (finding,) = check_format(Library(PATH, kind, None, problem), parsed, POLICY)
     assert finding.rule == rule
 
 
@@ -132,5 +132,5 @@ def test_an_executable_or_object_file_is_no_library() -> None:
     parsed = parse_variant(CLASSIC)
     assert isinstance(parsed, ArchVariant)
     facts = replace(good_facts(), is_shared=False)
-    (finding,) = check_format(Library(PATH, BinaryFormat.ELF, facts), parsed)
+    (finding,) = check_format(Library(PATH, BinaryFormat.ELF, facts), parsed, POLICY)
     assert finding.rule == "binary-format"

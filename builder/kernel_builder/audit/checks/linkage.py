@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator
 from kernel_builder.audit import rules
 from kernel_builder.audit.binary import BinaryFacts, BinaryFormat
 from kernel_builder.audit.checks.symbols import is_torch_cxx, show_names
+from kernel_builder.audit.mach_o import MachOFacts
 from kernel_builder.audit.mangled import qualified_name
 from kernel_builder.audit.policy import Policy, load_torch_shims
 from kernel_builder.audit.report import Finding
 from kernel_builder.audit.subject import Library, Subject
 from kernel_builder.variant import ArchVariant, TvmFfiAbi
 
-FORMAT_RULES = (rules.BINARY_FORMAT, rules.BINARY_UNAUDITED)
+FORMAT_RULES = (rules.BINARY_FORMAT, rules.BINARY_UNAUDITED, rules.DEPLOYMENT_TARGET)
 RULES = (
     rules.BINARY_MACHINE,
     rules.INIT_FUNCTION,
@@ -28,7 +29,7 @@ RULES = (
 _FORMATS = {"linux": BinaryFormat.ELF, "darwin": BinaryFormat.MACH_O, "windows": BinaryFormat.PE}
 
 
-def check_format(library: Library, variant: ArchVariant) -> Iterable[Finding]:
+def check_format(library: Library, variant: ArchVariant, policy: Policy) -> Iterable[Finding]:
     """Whether this is a shared library of the variant's operating system that the audit can read."""
     name = str(library.path)
     expected = _FORMATS.get(variant.host.os)
@@ -38,11 +39,29 @@ def check_format(library: Library, variant: ArchVariant) -> Iterable[Finding]:
         yield rules.BINARY_FORMAT.found(name, message, "build the artifact on the platform that it is for")
     elif library.problem is not None:
         yield rules.BINARY_FORMAT.found(name, library.problem, "build the artifact again")
+    elif library.mach_o is not None:
+        yield from _check_mach_o(name, library.mach_o, variant, policy)
     elif library.facts is None:
         message = f"{library.format} files are not audited yet, so nothing vouches for it"
         yield rules.BINARY_UNAUDITED.found(name, message, "only artifacts for Linux can pass an audit so far")
     elif not library.facts.is_shared:
         yield rules.BINARY_FORMAT.found(name, "it is not a shared object that could be loaded", "link with `-shared`")
+
+
+def _check_mach_o(name: str, facts: MachOFacts, variant: ArchVariant, policy: Policy) -> Iterator[Finding]:
+    if not facts.is_loadable:
+        yield rules.BINARY_FORMAT.found(name, "it is not a library that could be loaded", "link with `-bundle`")
+    if facts.machine != variant.host.machine:
+        message = f"it is for `{facts.machine}`, the variant is for `{variant.host.machine}`"
+        yield rules.BINARY_MACHINE.found(name, message, "build the artifact for its platform")
+    oldest = policy.deployment_targets.get(str(variant.backend))
+    target = facts.deployment_target
+    if oldest is not None and (target is None or target > oldest):
+        told = "names no macOS that it was made for" if target is None else f"needs macOS {target}"
+        message = f"it {told}, and must load on {oldest}"
+        yield rules.DEPLOYMENT_TARGET.found(name, message, f"compile with `-mmacosx-version-min={oldest}`")
+    message = "of a Mach-O file only machine and deployment target are read, so nothing vouches for the rest"
+    yield rules.BINARY_UNAUDITED.found(name, message, "only artifacts for Linux can pass an audit so far")
 
 
 def check_linkage(library: Library, facts: BinaryFacts, subject: Subject, policy: Policy) -> Iterable[Finding]:
