@@ -78,7 +78,7 @@ def test_what_the_pipeline_builds_passes_and_is_imported(built: Artifact) -> Non
     assert [(finding.rule, finding.message) for finding in report.findings] == [
         ("import-done", "the artifact was imported with `kernels`")
     ]
-    assert len(report.rules) == 42
+    assert len(report.rules) == 43
 
 
 @pytest.mark.parametrize("seed", range(20))
