@@ -146,13 +146,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> flash_attn_backward(
                                softcap,
                                dropout_p};
   AttentionCall call = describe_call(inputs);
-  require_like("out", out, q, call.problem.value_dim);
-  require_like("dout", dout, q, call.problem.value_dim);
-  const std::vector<int64_t> shape = lse_shape(call, q);
-  require_lse("lse", lse, q, shape);
-  if (lse.numel() > 0 && !lse.is_contiguous())
-    refuse("`lse` must be contiguous, as the forward pass returned it");
-  if (dlse) require_lse("dlse", *dlse, q, shape);
+  const std::vector<int64_t> shape = require_results(call, q, v, out, dout, lse, dlse);
 
   const Tensor dq = empty_gradient(q, call.every_query_used);
   const Tensor dk = empty_gradient(k, call.every_key_used);

@@ -198,6 +198,20 @@ void require_lse(const char* name, const Tensor& tensor, const Tensor& q, const 
   }
 }
 
+std::vector<int64_t> require_results(const CallShape& call, const Tensor& q, const Tensor& v,
+                                     const Tensor& out, const Tensor& dout, const Tensor& lse,
+                                     const OptionalTensor& dlse) {
+  const int64_t value_dim = v.size(v.dim() - 1);
+  require_like("out", out, q, value_dim);
+  require_like("dout", dout, q, value_dim);
+  const std::vector<int64_t> shape = lse_shape(call, q);
+  require_lse("lse", lse, q, shape);
+  if (lse.numel() > 0 && !lse.is_contiguous())
+    refuse("`lse` must be contiguous, as the forward pass returned it");
+  if (dlse) require_lse("dlse", *dlse, q, shape);
+  return shape;
+}
+
 void require_page_table(const Tensor& table, int64_t batch, const Tensor& keys) {
   require_device("block_table", table, keys);
   require_dtype("block_table", table, ScalarType::Int);

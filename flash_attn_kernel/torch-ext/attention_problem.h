@@ -54,6 +54,10 @@ std::vector<int64_t> lse_shape(const CallShape& call, const Tensor& q);
 // log-sum-exp.
 void require_like(const char* name, const Tensor& tensor, const Tensor& q, int64_t value_dim);
 void require_lse(const char* name, const Tensor& tensor, const Tensor& q, const std::vector<int64_t>& shape);
+// Both, for what the forward pass returned and its gradients; gives back the shape of the log-sum-exp.
+std::vector<int64_t> require_results(const CallShape& call, const Tensor& q, const Tensor& v,
+                                     const Tensor& out, const Tensor& dout, const Tensor& lse,
+                                     const OptionalTensor& dlse);
 
 // Throw std::runtime_error, naming the argument: a page table for keys on this device; new keys or values and
 // the cache that takes them; partial results and their log-sum-exps.

@@ -115,14 +115,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> flash_attn_backward(
                                alibi_slopes, sinks,       attn_mask,    rng_state,    softmax_scale,
                                causal,       window_left, window_right, softcap,      dropout_p};
   const CallShape shape = describe_shape(inputs);
-  const int64_t value_dim = v.size(v.dim() - 1);
-  require_like("out", out, q, value_dim);
-  require_like("dout", dout, q, value_dim);
-  const std::vector<int64_t> rows = lse_shape(shape, q);
-  require_lse("lse", lse, q, rows);
-  if (lse.numel() > 0 && !lse.is_contiguous())
-    refuse("`lse` must be contiguous, as the forward pass returned it");
-  if (dlse) require_lse("dlse", *dlse, q, rows);
+  const std::vector<int64_t> rows = require_results(shape, q, v, out, dout, lse, dlse);
   const Tensor outs = aligned(out), douts = aligned(dout);
 
   const Tensor dq = empty_gradient(queries, may_leave_queries(inputs));
@@ -160,7 +153,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> flash_attn_backward(
   flash_attn_gpu::attention_backward(call, std::min<int64_t>(max_seqlen_q, call.placement.query_room),
                                      std::min<int64_t>(max_seqlen_k, call.placement.key_room),
                                      current_stream(q));
-  const int64_t head_dim = q.size(q.dim() - 1);
+  const int64_t head_dim = q.size(q.dim() - 1), value_dim = v.size(v.dim() - 1);
   return {first_elements(dq, head_dim), first_elements(dk, head_dim), first_elements(dv, value_dim), dsinks,
           delta};
 }

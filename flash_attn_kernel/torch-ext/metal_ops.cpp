@@ -122,14 +122,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> flash_attn_backward(
                                softcap,
                                dropout_p};
   CallShape shape = describe_shape(inputs);
-  const int64_t value_dim = v.size(v.dim() - 1);
-  require_like("out", out, q, value_dim);
-  require_like("dout", dout, q, value_dim);
-  const std::vector<int64_t> rows = lse_shape(shape, q);
-  require_lse("lse", lse, q, rows);
-  if (lse.numel() > 0 && !lse.is_contiguous())
-    refuse("`lse` must be contiguous, as the forward pass returned it");
-  if (dlse) require_lse("dlse", *dlse, q, rows);
+  const std::vector<int64_t> rows = require_results(shape, q, v, out, dout, lse, dlse);
   const flash_attn_gpu::Placement placement = place(shape, inputs);
   shape.problem.out = row_strides(out);
 
