@@ -22,12 +22,6 @@ struct BackwardKeys {
   static constexpr int kFactsAt = 2 * kKeyBytes + 2 * kRowBytes;
   static constexpr int kSharedBytes = kFactsAt + static_cast<int>(sizeof(GradientFacts<kRows>));
 
-  // The rows of the group that see some key of [begin, end).
-  FA_DEVICE KeyRange rows_seeing(const Problem& problem, const Sequence& sequence, int begin, int end) {
-    const KeyRange positions = flash_attn::queries_seeing(visibility_of(problem, sequence), begin, end - 1);
-    return KeyRange{positions.begin * problem.group, positions.end * problem.group};
-  }
-
   // blockIdx: (block of keys, kv head, batch entry).
   FA_DEVICE void run(const BackwardCall& call) {
     const Problem& problem = call.problem;
@@ -74,10 +68,8 @@ struct BackwardKeys {
       float dscores[1][kRows / 8][4];
       multiply_rows<Type, kDim, 1, kRows>(key_tile, key_in_tile, query_tile, scores);
       multiply_rows<Type, kDim, 1, kRows>(value_tile, key_in_tile, dout_tile, dscores);
-      const int last_row = row + kRows < row_end ? row + kRows : row_end;
-      const bool is_masked = problem.mask.data != nullptr || last_row < row + kRows ||
-                             !flash_attn::covers(keys_of_rows(problem, sequence, row, last_row).all,
-                                                 KeyRange{first_key, first_key + kKeys});
+      const bool is_masked =
+          needs_mask(problem, sequence, row, row + kRows, row_end, KeyRange{first_key, first_key + kKeys});
       differentiate_tile(problem, scale, *facts, first_key + key_in_tile, is_masked, scores[0], dscores[0]);
       add_product<Type, kDim, 1, kRows, kOut>(scores, dout_tile, first_column, dvalues);
       add_product<Type, kDim, 1, kRows, kOut>(dscores, query_tile, first_column, dkeys);

@@ -57,11 +57,7 @@ struct Forward {
     const int first_row = tile * kRows;
     const int last_row = first_row + kRows < row_end ? first_row + kRows : row_end;
     const TileRange seen = keys_of_rows(problem, sequence, first_row, last_row);
-    const int first_block = seen.some.begin / kKeys;
-    const int blocks = seen.some.end > seen.some.begin ? ceil_div(seen.some.end, kKeys) - first_block : 0;
-    const int per_split = ceil_div(blocks, call.splits);
-    const int begin = first_block + (split * per_split < blocks ? split * per_split : blocks);
-    const int end = first_block + ((split + 1) * per_split < blocks ? (split + 1) * per_split : blocks);
+    const KeyRange blocks = blocks_of_split(seen.some, kKeys, split, call.splits);
 
     const Tiles tiles = carve();
     Registers r;
@@ -71,13 +67,13 @@ struct Forward {
     const KeyRows keys = key_rows(call.k, problem.k, problem, call.placement, sequence, kv_head);
     const KeyRows values = key_rows(call.v, problem.v, problem, call.placement, sequence, kv_head);
     const ScoreScale scale = score_scale(problem);
-    if (begin < end) {
+    if (blocks.begin < blocks.end) {
       copy_rows<kDim, kRows, kThreads>(tiles.queries, queries, first_row, row_end, problem.head_dim);
-      copy_rows<kDim, kKeys, kThreads>(tiles.keys, keys, (end - 1) * kKeys, sequence.key_len,
+      copy_rows<kDim, kKeys, kThreads>(tiles.keys, keys, (blocks.end - 1) * kKeys, sequence.key_len,
                                        problem.head_dim);
       commit_copies();
     }
-    for (int block = end - 1; block >= begin; --block) {
+    for (int block = blocks.end - 1; block >= blocks.begin; --block) {
       const int key = block * kKeys;
       wait_copies<0>();
       sync_block();  // K is there, and nobody reads the V before it any more
@@ -87,7 +83,7 @@ struct Forward {
       multiply_rows<Type, kDim, kRowTiles, kKeys>(tiles.queries, first_row_of_warp(), tiles.keys, scores);
       wait_copies<0>();
       sync_block();  // V is there, and nobody reads K any more
-      if (block > begin) {
+      if (block > blocks.begin) {
         copy_rows<kDim, kKeys, kThreads>(tiles.keys, keys, key - kKeys, sequence.key_len, problem.head_dim);
         commit_copies();
       }
@@ -239,8 +235,7 @@ struct Forward {
                                int split, RowState state, const float (&out)[kOutTiles][4], int i) {
     if (row >= call.partial_rows) return;
     const int column = (thread_index() & 3) * 2;
-    const int64_t head = static_cast<int64_t>(sequence.batch) * call.problem.kv_heads + kv_head;
-    const int64_t at = (head * call.splits + split) * call.partial_rows + row;
+    const int64_t at = partial_row(call, sequence, kv_head, split, row);
     if (column == 0) {
       call.partial_max[at] = state.row_max;
       call.partial_sum[at] = state.row_sum;

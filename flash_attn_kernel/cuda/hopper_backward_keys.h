@@ -93,10 +93,8 @@ struct HopperBackwardKeys {
         Facts* facts = facts_of(turn.stage);
         describe_gradient_rows<kRows, kWarpgroup>(call, sequence, head, row, &facts->rows);
         if (thread_index() == 0) {
-          const int last_row = row + kRows < sequence.query_len ? row + kRows : sequence.query_len;
-          facts->is_masked = problem.mask.data != nullptr || last_row < row + kRows ||
-                             !flash_attn::covers(keys_of_rows(problem, sequence, row, last_row).all,
-                                                 KeyRange{first_key, first_key + kKeys});
+          facts->is_masked = needs_mask(problem, sequence, row, row + kRows, sequence.query_len,
+                                        KeyRange{first_key, first_key + kKeys});
         }
         load_tiles<kDim, kRows>(query_tile(turn.stage), full(turn.stage),
                                 Source{call.q, &problem.q, &launch.q, problem.head_dim},

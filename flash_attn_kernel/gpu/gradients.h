@@ -31,6 +31,12 @@ FA_DEVICE void describe_gradient_row(const BackwardCall& call, const Sequence& s
   facts->delta[i] = call.delta[at];
 }
 
+// The rows of a KV head's group that see some key of [begin, end).
+FA_DEVICE KeyRange rows_seeing(const Problem& problem, const Sequence& sequence, int begin, int end) {
+  const KeyRange positions = flash_attn::queries_seeing(visibility_of(problem, sequence), begin, end - 1);
+  return KeyRange{positions.begin * problem.group, positions.end * problem.group};
+}
+
 // All threads take part; a barrier must follow.
 template <int kRows, int kThreads>
 FA_DEVICE void describe_gradient_rows(const BackwardCall& call, const Sequence& sequence, int kv_head,

@@ -18,8 +18,7 @@ struct Merge {
     const int kv_head = block_y();
     const int row = block_x() * kWarps + thread_index() / kLanes;
     if (row >= sequence.query_len * problem.group || row >= call.partial_rows) return;
-    const int64_t head = static_cast<int64_t>(sequence.batch) * problem.kv_heads + kv_head;
-    const int64_t first = head * call.splits * call.partial_rows + row;
+    const int64_t first = partial_row(call, sequence, kv_head, 0, row);
 
     const DeviceMath math;
     RowState all{-FA_INFINITY, 0.0f};

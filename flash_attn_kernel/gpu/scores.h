@@ -84,6 +84,31 @@ FA_DEVICE TileRange keys_of_rows(const Problem& problem, const Sequence& sequenc
                    flash_attn::keys_seen_by_all(visibility, low, high)};
 }
 
+// Whether a block of keys must be masked for the rows [first, end), of which those at or past `row_end` do
+// not exist.
+FA_DEVICE bool needs_mask(const Problem& problem, const Sequence& sequence, int first, int end, int row_end,
+                          KeyRange keys) {
+  if (problem.mask.data != nullptr || row_end < end) return true;
+  return !flash_attn::covers(keys_of_rows(problem, sequence, first, end).all, keys);
+}
+
+// The blocks of `block_keys` keys that one split of a tile reads, of those that some of its rows see.
+FA_DEVICE KeyRange blocks_of_split(KeyRange seen_by_some, int block_keys, int split, int splits) {
+  const int first = seen_by_some.begin / block_keys;
+  const int blocks =
+      seen_by_some.end > seen_by_some.begin ? ceil_div(seen_by_some.end, block_keys) - first : 0;
+  const int per_split = ceil_div(blocks, splits);
+  return KeyRange{first + (split * per_split < blocks ? split * per_split : blocks),
+                  first + ((split + 1) * per_split < blocks ? (split + 1) * per_split : blocks)};
+}
+
+// Where a split keeps its share of a packed row, in rows of the workspace.
+FA_DEVICE int64_t partial_row(const ForwardCall& call, const Sequence& sequence, int kv_head, int split,
+                              int row) {
+  const int64_t head = static_cast<int64_t>(sequence.batch) * call.problem.kv_heads + kv_head;
+  return (head * call.splits + split) * call.partial_rows + row;
+}
+
 FA_DEVICE float tanh_exact(float x) {
   return 1.0f - 2.0f * reciprocal_fast(1.0f + exp2_fast(2.0f * kLog2E * x));
 }
@@ -111,7 +136,9 @@ FA_DEVICE bool is_seen(const Problem& problem, const RowFacts<kRows>& facts, int
 
 // As an object: device code in SYCL calls through no pointer to a function.
 struct HighProduct {
-  FA_MEMBER unsigned operator()(unsigned a, unsigned b) const { return flash_attn::philox_high_product(a, b); }
+  FA_MEMBER unsigned operator()(unsigned a, unsigned b) const {
+    return flash_attn::philox_high_product(a, b);
+  }
 };
 
 // Whether dropout keeps a key.

@@ -25,12 +25,6 @@ struct BackwardKeys {
 
   typedef FetchedRows<Family, kDim, kRows, kThreads> Fetched;
 
-  // The rows of the group that see some key of [begin, end).
-  FA_DEVICE KeyRange rows_seeing(const Problem& problem, const Sequence& sequence, int begin, int end) {
-    const KeyRange positions = flash_attn::queries_seeing(visibility_of(problem, sequence), begin, end - 1);
-    return KeyRange{positions.begin * problem.group, positions.end * problem.group};
-  }
-
   // blockIdx: (block of keys, kv head, batch entry).
   FA_DEVICE void run(const BackwardCall& call) {
     const Problem& problem = call.problem;
@@ -86,10 +80,8 @@ struct BackwardKeys {
       float dscores[1][kRows / 16][kSums];
       multiply_rows<Family, Type, kDim, kRows>(query_tile, keys, scores);
       multiply_rows<Family, Type, kDim, kRows>(dout_tile, values, dscores);
-      const int last_row = row + kRows < row_end ? row + kRows : row_end;
-      const bool is_masked = problem.mask.data != nullptr || last_row < row + kRows ||
-                             !flash_attn::covers(keys_of_rows(problem, sequence, row, last_row).all,
-                                                 KeyRange{first_key, first_key + kKeys});
+      const bool is_masked =
+          needs_mask(problem, sequence, row, row + kRows, row_end, KeyRange{first_key, first_key + kKeys});
       FA_UNROLL
       for (int n = 0; n < kRows / 16; ++n) {
         FA_UNROLL

@@ -48,11 +48,7 @@ struct Forward {
     const int first_row = tile * kRows;
     const int last_row = first_row + kRows < row_end ? first_row + kRows : row_end;
     const TileRange seen = keys_of_rows(problem, sequence, first_row, last_row);
-    const int first_block = seen.some.begin / kKeys;
-    const int blocks = seen.some.end > seen.some.begin ? ceil_div(seen.some.end, kKeys) - first_block : 0;
-    const int per_split = ceil_div(blocks, call.splits);
-    const int begin = first_block + (split * per_split < blocks ? split * per_split : blocks);
-    const int end = first_block + ((split + 1) * per_split < blocks ? (split + 1) * per_split : blocks);
+    const KeyRange blocks = blocks_of_split(seen.some, kKeys, split, call.splits);
 
     const uint32_t key_tile = shared_address(shared_memory_of<kSharedBytes>());
     const uint32_t value_tile = key_tile + kKeyBytes;  // transposed
@@ -70,17 +66,17 @@ struct Forward {
     const KeyRows values = key_rows(call.v, problem.v, problem, call.placement, sequence, kv_head);
     const ScoreScale scale = score_scale(problem);
     Fetched next_keys, next_values;
-    if (begin < end) {
-      next_keys.fetch(keys, (end - 1) * kKeys, sequence.key_len, problem.head_dim);
-      next_values.fetch(values, (end - 1) * kKeys, sequence.key_len, problem.value_dim);
+    if (blocks.begin < blocks.end) {
+      next_keys.fetch(keys, (blocks.end - 1) * kKeys, sequence.key_len, problem.head_dim);
+      next_values.fetch(values, (blocks.end - 1) * kKeys, sequence.key_len, problem.value_dim);
     }
-    for (int block = end - 1; block >= begin; --block) {
+    for (int block = blocks.end - 1; block >= blocks.begin; --block) {
       const int key = block * kKeys;
       sync_block();  // nobody reads the block before any more
       next_keys.store(key_tile);
       next_values.store_transposed(value_tile);
       sync_block();  // K and V are there
-      if (block > begin) {
+      if (block > blocks.begin) {
         next_keys.fetch(keys, key - kKeys, sequence.key_len, problem.head_dim);
         next_values.fetch(values, key - kKeys, sequence.key_len, problem.value_dim);
       }
@@ -224,8 +220,7 @@ struct Forward {
   FA_DEVICE void write_partial(const ForwardCall& call, const Sequence& sequence, int kv_head, int row,
                                int split, RowState state, const float (&out)[kOutTiles][kSums]) {
     if (row >= call.partial_rows) return;
-    const int64_t head = static_cast<int64_t>(sequence.batch) * call.problem.kv_heads + kv_head;
-    const int64_t at = (head * call.splits + split) * call.partial_rows + row;
+    const int64_t at = partial_row(call, sequence, kv_head, split, row);
     if (lane_group(kLanes) == 0) {
       call.partial_max[at] = state.row_max;
       call.partial_sum[at] = state.row_sum;

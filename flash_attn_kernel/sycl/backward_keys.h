@@ -29,12 +29,6 @@ struct BackwardKeys {
 
   typedef typename Products::Accumulator Accumulator;
 
-  // The rows of the group that see some key of [begin, end).
-  FA_DEVICE KeyRange rows_seeing(const Problem& problem, const Sequence& sequence, int begin, int end) {
-    const KeyRange positions = flash_attn::queries_seeing(visibility_of(problem, sequence), begin, end - 1);
-    return KeyRange{positions.begin * problem.group, positions.end * problem.group};
-  }
-
   // blockIdx: (block of keys, kv head, batch entry).
   FA_DEVICE void run(const BackwardCall& call) {
     const Problem& problem = call.problem;
@@ -93,10 +87,8 @@ struct BackwardKeys {
         FA_UNROLL
         for (int n = 0; n < kScoreTiles; ++n) Products::to_numbers(products[n], accumulators, dscores[n]);
       }
-      const int last_row = row + kRows < row_end ? row + kRows : row_end;
-      const bool is_masked = problem.mask.data != nullptr || last_row < row + kRows ||
-                             !flash_attn::covers(keys_of_rows(problem, sequence, row, last_row).all,
-                                                 KeyRange{first_key, first_key + kKeys});
+      const bool is_masked =
+          needs_mask(problem, sequence, row, row + kRows, row_end, KeyRange{first_key, first_key + kKeys});
       FA_UNROLL
       for (int n = 0; n < kScoreTiles; ++n) {
         FA_UNROLL

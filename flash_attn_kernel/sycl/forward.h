@@ -45,11 +45,7 @@ struct Forward {
     const int first_row = tile * kRows;
     const int last_row = first_row + kRows < row_end ? first_row + kRows : row_end;
     const TileRange seen = keys_of_rows(problem, sequence, first_row, last_row);
-    const int first_block = seen.some.begin / kKeys;
-    const int blocks = seen.some.end > seen.some.begin ? ceil_div(seen.some.end, kKeys) - first_block : 0;
-    const int per_split = ceil_div(blocks, call.splits);
-    const int begin = first_block + (split * per_split < blocks ? split * per_split : blocks);
-    const int end = first_block + ((split + 1) * per_split < blocks ? (split + 1) * per_split : blocks);
+    const KeyRange blocks = blocks_of_split(seen.some, kKeys, split, call.splits);
 
     uint8_t* memory = shared_memory_of<kSharedBytes>();
     auto* query_tile = reinterpret_cast<uint16_t*>(memory);
@@ -75,7 +71,7 @@ struct Forward {
       rows.row_max[i] = -FA_INFINITY;
       rows.row_sum[i] = 0.0f;
     }
-    for (int block = end - 1; block >= begin; --block) {
+    for (int block = blocks.end - 1; block >= blocks.begin; --block) {
       const int key = block * kKeys;
       sync_block();  // nobody reads the keys and values before these any more
       copy_rows<kDim, kKeys, kThreads>(key_tile, keys, key, sequence.key_len, problem.head_dim);
@@ -194,8 +190,8 @@ struct Forward {
       weights[i] = 1.0f;
       if (call.splits > 1) {
         if (!writes || row >= call.partial_rows) continue;
-        call.partial_max[partial_row(call, sequence, split, row)] = state.row_max;
-        call.partial_sum[partial_row(call, sequence, split, row)] = state.row_sum;
+        call.partial_max[partial_row(call, sequence, kv_head, split, row)] = state.row_max;
+        call.partial_sum[partial_row(call, sequence, kv_head, split, row)] = state.row_sum;
         continue;
       }
       const FinishedRow finished =
@@ -216,18 +212,14 @@ struct Forward {
         if (row >= row_end || column >= problem.value_dim) continue;
         if (call.splits > 1) {
           if (row >= call.partial_rows) continue;
-          call.partial_out[partial_row(call, sequence, split, row) * problem.value_dim + column] = numbers[i];
+          call.partial_out[partial_row(call, sequence, kv_head, split, row) * problem.value_dim + column] =
+              numbers[i];
         } else {
           const_cast<uint16_t*>(row_of(to, row))[column] =
               static_cast<uint16_t>(Type::round(numbers[i] * weights[i]));
         }
       }
     }
-  }
-
-  FA_DEVICE int64_t partial_row(const ForwardCall& call, const Sequence& sequence, int split, int row) {
-    const int64_t head = static_cast<int64_t>(sequence.batch) * call.problem.kv_heads + block_y();
-    return (head * call.splits + split) * call.partial_rows + row;
   }
 };
 
