@@ -49,8 +49,5 @@ foreach(shader IN LISTS INPUTS)
 endforeach()
 file(WRITE "${OUTPUT}.metal" "${source}")
 
-string(HEX "${source}" hex)
-string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," BYTES "${hex}")
-string(REGEX REPLACE "(0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,)" "\\1\n"
-  BYTES "${BYTES}")
-configure_file("${TEMPLATE}" "${OUTPUT}" @ONLY)
+set(INPUT "${OUTPUT}.metal")
+include("${CMAKE_CURRENT_LIST_DIR}/EmbedMetallib.cmake")

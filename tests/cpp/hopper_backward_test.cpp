@@ -18,33 +18,24 @@ using simt::Case;
 using simt::EmulatedHopper;
 using simt::HopperLauncher;
 
-struct Hopper {
-  static constexpr int kLanes = 32;
-
-  template <class Type, class Launcher>
-  static void backward(const BackwardCall& call, int64_t longest_query, int64_t longest_key,
-                       const Launcher& launcher) {
-    const HopperLauncher hopper{launcher.async};
-    flash_attn_gpu::launch_hopper_backward_of_width<Type>(call, longest_query, longest_key, EmulatedHopper(),
-                                                          hopper);
-  }
-};
-
 // A device whose driver refuses every map: all rows are copied chunk by chunk.
 struct MaplessDevice {
   bool encode(const TensorView&, TensorMap*) const { return false; }
 };
-struct Mapless {
+
+template <class Device>
+struct HopperWith {
   static constexpr int kLanes = 32;
 
   template <class Type, class Launcher>
   static void backward(const BackwardCall& call, int64_t longest_query, int64_t longest_key,
                        const Launcher& launcher) {
     const HopperLauncher hopper{launcher.async};
-    flash_attn_gpu::launch_hopper_backward_of_width<Type>(call, longest_query, longest_key, MaplessDevice(),
-                                                          hopper);
+    flash_attn_gpu::launch_hopper_backward_of_width<Type>(call, longest_query, longest_key, Device(), hopper);
   }
 };
+using Hopper = HopperWith<EmulatedHopper>;
+using Mapless = HopperWith<MaplessDevice>;
 
 std::vector<Case> long_cases() {
   std::vector<Case> cases;
@@ -59,8 +50,8 @@ std::vector<Case> long_cases() {
   add("whole tiles", 64, 192, 256);
   add("several tiles, causal", 64, 300, 426).causal = true;
   add("several tiles, causal", 128, 200, 326).causal = true;
-  // Steep slopes make the key behind a row's last one weigh a quarter: a tile that counts as clean for one key
-  // too many is seen.
+  // Steep slopes make the key behind a row's last one weigh a quarter: a tile that counts as clean for one
+  // key too many is seen.
   for (const int dim : {64, 128}) {
     Case& steep = add("several tiles, causal, steep", dim, 200, 326);
     steep.causal = steep.alibi = true;

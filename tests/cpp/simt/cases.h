@@ -10,22 +10,27 @@
 
 namespace simt {
 
-// Runs every block of a grid, one after the other.
+// Runs every block of a grid, one after the other, each with a seed of its own.
+template <class BlockType, class Kernel, class Call, class... Options>
+void run_grid(flash_attn_gpu::Grid grid, const Call& call, Async async, Options... options) {
+  static unsigned seed = 1;
+  for (int z = 0; z < grid.z; ++z) {
+    for (int y = 0; y < grid.y; ++y) {
+      for (int x = 0; x < static_cast<int>(grid.x); ++x) {
+        BlockType block(Kernel::kThreads, Kernel::kSharedBytes, {x, y, z}, async, ++seed, options...);
+        CHECK(block.run([&] { Kernel::run(call); }), "block (%d, %d, %d)", x, y, z);
+      }
+    }
+  }
+}
+
 struct EmulatorLauncher {
   Async async;
   int lanes = 32;  // of a warp
 
   template <class Kernel, class Call>
   void run(flash_attn_gpu::Grid grid, const Call& call) const {
-    static unsigned seed = 1;
-    for (int z = 0; z < grid.z; ++z) {
-      for (int y = 0; y < grid.y; ++y) {
-        for (int x = 0; x < static_cast<int>(grid.x); ++x) {
-          Block block(Kernel::kThreads, Kernel::kSharedBytes, {x, y, z}, async, ++seed, lanes);
-          CHECK(block.run([&] { Kernel::run(call); }), "block (%d, %d, %d)", x, y, z);
-        }
-      }
-    }
+    run_grid<Block, Kernel>(grid, call, async, lanes);
   }
 };
 

@@ -27,15 +27,7 @@ struct HopperLauncher {
 
   template <class Kernel, class Call>
   void run(flash_attn_gpu::Grid grid, const Call& call) const {
-    static unsigned seed = 1;
-    for (int z = 0; z < grid.z; ++z) {
-      for (int y = 0; y < grid.y; ++y) {
-        for (int x = 0; x < static_cast<int>(grid.x); ++x) {
-          HopperBlock block(Kernel::kThreads, Kernel::kSharedBytes, {x, y, z}, async, ++seed);
-          CHECK(block.run([&] { Kernel::run(call); }), "block (%d, %d, %d)", x, y, z);
-        }
-      }
-    }
+    run_grid<HopperBlock, Kernel>(grid, call, async);
   }
 };
 
