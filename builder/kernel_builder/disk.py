@@ -13,7 +13,10 @@ from kernel_builder.errors import BadInputError, CompileError, Problem
 
 FULL_HINT = "free some space, or choose another disk with `--work-dir` and `--output`"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
+_REFUSED = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG),
+    errno.ENOENT,  # where the system makes the folders, as in /proc
+}
 _LITTLE = 16 << 20
 
 

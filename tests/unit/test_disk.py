@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel_builder.disk import check_directory
+from kernel_builder.disk import check_directory, explain_disk
 from kernel_builder.errors import BadInputError
 
 HINT = "choose another place"
@@ -23,4 +23,13 @@ def test_a_place_where_nothing_can_be_is_refused(tmp_path: Path, name: str) -> N
     (tmp_path / "dangling").symlink_to("nowhere")
     with pytest.raises(BadInputError) as raised:
         check_directory(tmp_path / name, HINT)
+    assert raised.value.problems[0].hint == HINT
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder here in which the system makes the folders")
+def test_a_folder_that_only_the_system_fills_is_told_with_what_to_do() -> None:
+    place = Path("/proc/registry")
+    with pytest.raises(BadInputError) as raised, explain_disk(f"the registry `{place}`", HINT):
+        place.mkdir(parents=True)
+    assert "cannot write to the registry `/proc/registry`" in str(raised.value)
     assert raised.value.problems[0].hint == HINT
