@@ -142,6 +142,19 @@ def test_a_directory_is_a_build(exported: Path, run: Run, tmp_path: Path) -> Non
     assert run(["-c", LOAD, expression]).stdout.strip() == "[0.0, 2.0]"
 
 
+def test_a_directory_takes_a_release_in_the_place_of_an_older_one(exported: Path, run: Run, tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    import_release(run, exported, "-o", str(taken))
+    before = {path.relative_to(taken): path.read_bytes() for path in taken.rglob("*") if path.is_file()}
+    (variant,) = taken.iterdir()
+    (variant / "older.py").write_text("older = True\n", encoding="ascii")
+    (variant / "metadata.json").unlink()
+    (taken / ".staging-killed").mkdir()
+    import_release(run, exported, "-o", str(taken))
+    assert {path.relative_to(taken): path.read_bytes() for path in taken.rglob("*") if path.is_file()} == before
+    assert list(taken.iterdir()) == [variant]
+
+
 def test_nobody_is_trusted_without_being_named(exported: Path, run: Run) -> None:
     done = run(["-m", "kernel_builder", "import", exported, "--cache"])
     assert done.returncode == 2

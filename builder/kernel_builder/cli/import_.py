@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from kernel_builder.artifact.pack import CHOOSE_OUTPUT, open_staging, place_artifact
 from kernel_builder.cli.console import Console
 from kernel_builder.cli.options import dry_run_option, json_option, pass_console, talk_options
 from kernel_builder.cli.progress import show_progress
@@ -109,10 +111,16 @@ def _write_cache(console: Console, bundle: Bundle, repo: Repo, cache: Path, *, d
 
 
 def _write_directory(console: Console, bundle: Bundle, output: Path, *, dry_run: bool) -> None:
-    with explain_disk(f"`{output}`", "choose another place with `--output`"):
-        for artifact in () if dry_run else bundle.release.artifacts:
-            shutil.rmtree(output / artifact.path.name, ignore_errors=True)
-            shutil.copytree(artifact.path, output / artifact.path.name)
+    if not dry_run:
+        with (
+            show_progress(console) as listener,
+            open_staging(output, listener) as staging,
+            explain_disk(f"`{output}`", CHOOSE_OUTPUT),
+        ):
+            for artifact in bundle.release.artifacts:
+                copy = staging / artifact.path.name
+                shutil.copytree(artifact.path, copy)
+                place_artifact(replace(artifact, path=copy), output)
     if console.as_json:
         variants = list(bundle.release.variants)
         document = {"fingerprint": bundle.fingerprint, "path": str(output.absolute()), "variants": variants}
