@@ -7,12 +7,8 @@ include_guard(GLOBAL)
 set(KERNEL_CXX_MEMBERS condition_variable.o floating_from_chars.o floating_to_chars.o fs_dir.o fs_ops.o fs_path.o
   memory_resource.o)
 
-# kernel_add_compat_library(): `kernel_compat`, linked into every library before all others.
-#
-# Archives: the linker takes a member only where sources use a function that it defines, and looks here before it looks
-# into the libraries of the system.
+# kernel_add_compat_library(): `kernel_compat_own`, and in KERNEL_CXX_ARCHIVE what the compiler's libstdc++ has.
 function(kernel_add_compat_library)
-  add_library(kernel_compat INTERFACE)
   if(NOT CMAKE_SYSTEM_NAME STREQUAL "Linux")
     return()
   endif()
@@ -20,10 +16,23 @@ function(kernel_add_compat_library)
   add_library(kernel_compat_own STATIC ${sources})
   # Its functions have the names of built-in ones.
   target_compile_options(kernel_compat_own PRIVATE -fno-builtin -fno-lto)
-  kernel_collect_cxx_members(members)
-  target_link_libraries(kernel_compat INTERFACE ${members} kernel_compat_own)
-  # A definition for one library is not one for the process.
-  target_link_options(kernel_compat INTERFACE "LINKER:--exclude-libs,ALL")
+  # Functions of a newer standard than the project's may be wanted by a component with one of its own.
+  set_target_properties(kernel_compat_own PROPERTIES CXX_STANDARD 20 CXX_STANDARD_REQUIRED OFF)
+  kernel_collect_cxx_members(archive)
+  set(KERNEL_CXX_ARCHIVE "${archive}" PARENT_SCOPE)
+endfunction()
+
+# kernel_link_compat(<id>): link it into a library, to be called before anything else is linked.
+#
+# Archives: the linker takes a member only where sources use a function that it defines, and looks here before it looks
+# into the libraries of torch and of the system. That holds for what a library names itself; what comes by way of an
+# interface library comes last.
+function(kernel_link_compat id)
+  if(TARGET kernel_compat_own)
+    target_link_libraries("${id}" PRIVATE ${KERNEL_CXX_ARCHIVE} kernel_compat_own)
+    # A definition for one library is not one for the process.
+    target_link_options("${id}" PRIVATE "LINKER:--exclude-libs,ALL")
+  endif()
 endfunction()
 
 # kernel_collect_cxx_members(<result>): an archive of KERNEL_CXX_MEMBERS; empty where there is no static libstdc++.

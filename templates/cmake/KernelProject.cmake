@@ -51,7 +51,7 @@ function(kernel_variant id)
 
   add_library("${id}" ${KERNEL_LIBRARY_TYPE})
   set_target_properties("${id}" PROPERTIES PREFIX "" LINKER_LANGUAGE CXX)
-  target_link_libraries("${id}" PRIVATE kernel_compat) # before the libraries that it takes the place of
+  kernel_link_compat("${id}") # before the libraries that it takes the place of
   kernel_link_framework("${id}" "${arg_FRAMEWORK}" "${arg_TORCH}")
   kernel_link_toolkit("${id}")
 

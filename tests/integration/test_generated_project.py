@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 import pytest
 import torch
 from elftools.elf.elffile import ELFFile
-from elftools.elf.gnuversions import GNUVerNeedSection
+from elftools.elf.gnuversions import GNUVerNeedSection, GNUVerSymSection
+from elftools.elf.sections import SymbolTableSection
 
 from kernel_builder.backend import Backend
 from kernel_builder.host import probe_host
@@ -56,15 +57,21 @@ POWER = """
 #include <chrono>
 #include <cmath>
 #include <condition_variable>
+#include <exception>
 #include <memory>
 #include <mutex>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <sys/stat.h>
 #include <thread>
 double power(double base, double exponent) {
   auto result = std::make_shared<double>(0.0);
-  std::thread worker([=] { *result = std::exp(std::log(base) * exponent) + std::hypot(0.0, std::pow(0.0, 2.0)); });
+  std::exception_ptr error;
+  std::thread worker([=, &error] {
+    error = std::make_exception_ptr(std::runtime_error("not thrown"));
+    *result = std::exp(std::log(base) * exponent) + std::hypot(0.0, std::pow(0.0, 2.0));
+  });
   worker.join();
   std::mutex mutex;
   std::condition_variable condition;
@@ -77,6 +84,11 @@ double power(double base, double exponent) {
   std::from_chars(digits, digits + 32, *result);
   struct stat status;
   if (stat("/", &status) != 0) throw std::runtime_error(std::string("no root at ") + __FILE__);
+  std::stringstream text;
+  text << "taken";
+  std::exception_ptr copy = error;
+  error = nullptr;
+  if (!copy || std::move(text).str() != "taken") throw std::runtime_error("an exception or a text was lost");
   int threads = 0;
 #pragma omp parallel reduction(+ : threads)
   threads += 1;
@@ -186,6 +198,21 @@ def newest_versions(library: Path) -> dict[str, tuple[int, ...]]:
     return newest
 
 
+def unversioned_names(library: Path) -> list[str]:
+    """What a library takes from wherever the loader finds it, such as from torch's libraries."""
+    with library.open("rb") as stream:
+        elf = ELFFile(stream)
+        versions, symbols = elf.get_section_by_name(".gnu.version"), elf.get_section_by_name(".dynsym")
+        assert isinstance(versions, GNUVerSymSection)
+        assert isinstance(symbols, SymbolTableSection)
+        return [
+            symbol.name
+            for number, symbol in enumerate(symbols.iter_symbols())
+            if symbol["st_shndx"] == "SHN_UNDEF"
+            and versions.get_symbol(number)["ndx"] in {"VER_NDX_LOCAL", "VER_NDX_GLOBAL"}
+        ]
+
+
 def check_library(artifact: Path, *absent: Path) -> None:
     """Loads with the glibc and libstdc++ of manylinux_2_28, has no OpenMP but torch's, no trace of its place."""
     (library,) = artifact.glob("*.so")
@@ -194,6 +221,9 @@ def check_library(artifact: Path, *absent: Path) -> None:
     assert newest["GLIBC"] <= (2, 28)
     assert newest["GLIBCXX"] <= (3, 4, 24)
     assert newest["CXXABI"] <= (1, 3, 11)
+    assert not [
+        name for name in unversioned_names(library) if name.startswith(("_ZNSt", "_ZNKSt", "_ZNOSt", "_ZNKRSt"))
+    ]
     content = library.read_bytes()
     assert b"libgomp" not in content
     assert not [path for path in absent if str(path).encode() in content]
