@@ -21,6 +21,7 @@
 
 #include "fiber.h"
 #include "halves.h"
+#include "sums.h"
 
 namespace simt {
 
@@ -31,14 +32,6 @@ struct Index3 {
 };
 
 constexpr int kMostLanes = 64;
-
-// 16 bytes of shared memory that asynchronous copies write and whole warps read.
-struct Chunk {
-  int write_epoch = -1;  // the barriers that had passed when its last write was complete; -1: never written
-  int copying_thread = -1;  // a copy that nobody has waited for
-  int read_epoch = -1;
-  int reading_warp = -1;  // or kSeveral
-};
 
 struct Copy {
   uint32_t to;
@@ -111,6 +104,7 @@ class Block {
     if (chunk.read_epoch == epoch_ && chunk.reading_warp != warp()) {
       complain("a copy to what another warp may still read");
     }
+    if (is_stored(to, epoch_)) complain("a copy to what was stored since the last barrier");
     chunk.copying_thread = current_;
     Copy copy{to, {}};
     if (valid) std::memcpy(copy.data, from, 16);
@@ -138,7 +132,9 @@ class Block {
     if (address % 16 != 0) complain("a matrix row at an address that is no multiple of 16");
     Chunk& chunk = chunk_at(address);
     if (chunk.copying_thread >= 0) complain("a read of what may not have been copied yet");
-    if (chunk.write_epoch < 0) complain("a read of shared memory that was never written");
+    if (chunk.write_epoch < 0 && !is_stored(address, 0))
+      complain("a read of shared memory that was never written");
+    if (is_stored(address, epoch_)) complain("a read without a barrier after a store");
     if (chunk.write_epoch == epoch_) complain("a read without a barrier after the copy");
     chunk.reading_warp = chunk.read_epoch == epoch_ && chunk.reading_warp != warp() ? kSeveral : warp();
     chunk.read_epoch = epoch_;
@@ -150,6 +146,11 @@ class Block {
   // bytes has an address that is a multiple of n, or of 16 if n is larger.
   virtual void store(uint32_t to, const void* from, int bytes) { store_as(current_, to, from, bytes); }
   virtual void load(void* to, uint32_t from, int bytes) { load_as(current_, to, from, bytes); }
+  // Adds to global memory, beside others.
+  void add(float* to, float number) {
+    if (reinterpret_cast<uintptr_t>(to) % sizeof(float) != 0) complain("an addition at an unaligned address");
+    async_ == Async::kEarly ? void(*to += number) : pending_sums().add(to, number);
+  }
   void store_by_warp(uint32_t to, const void* from, int bytes) { store_as(kWholeWarp, to, from, bytes); }
   void load_by_warp(void* to, uint32_t from, int bytes) { load_as(kWholeWarp, to, from, bytes); }
   // A barrier of a warp: all its lanes take part, in a meeting.
@@ -197,6 +198,11 @@ class Block {
     if (!is_inside(to, bytes)) return;
     for (uint32_t at = to / 2; at < (to + static_cast<uint32_t>(bytes)) / 2; ++at) {
       Half& half = half_at(at);
+      const Chunk& chunk = chunk_at(2 * at);
+      if (chunk.copying_thread >= 0 || chunk.write_epoch == epoch_)
+        complain("a store to what may just be copied");
+      if (chunk.read_epoch == epoch_ && chunk.reading_warp != warp())
+        complain("a store to what another warp may still read");
       if (half.read.epoch == epoch_ && !is_ordered(half.read, half.reading_warp, half.reading_thread)) {
         complain("a store to what another thread may still read");
       }
@@ -251,6 +257,13 @@ class Block {
   bool is_inside(uint32_t address, int bytes) {
     if (static_cast<int64_t>(address) + bytes <= shared_bytes_) return true;
     complain("an address outside shared memory");
+    return false;
+  }
+  // Whether threads stored some of 16 bytes at or after this epoch.
+  bool is_stored(uint32_t address, int since) const {
+    for (uint32_t at = address / 2; at < address / 2 + 8 && at < halves_.size(); ++at) {
+      if (halves_[at].written.epoch >= since) return true;
+    }
     return false;
   }
   // Made when first needed: kernels that only copy asynchronously have none.

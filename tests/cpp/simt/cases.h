@@ -10,18 +10,23 @@
 
 namespace simt {
 
-// Runs every block of a grid, one after the other, each with a seed of its own.
+// Runs every block of a grid, one after the other in an order of chance, each with a seed of its own.
 template <class BlockType, class Kernel, class Call, class... Options>
 void run_grid(flash_attn_gpu::Grid grid, const Call& call, Async async, Options... options) {
   static unsigned seed = 1;
+  std::vector<Index3> blocks;
   for (int z = 0; z < grid.z; ++z) {
     for (int y = 0; y < grid.y; ++y) {
-      for (int x = 0; x < static_cast<int>(grid.x); ++x) {
-        BlockType block(Kernel::kThreads, Kernel::kSharedBytes, {x, y, z}, async, ++seed, options...);
-        CHECK(block.run([&] { Kernel::run(call); }), "block (%d, %d, %d)", x, y, z);
-      }
+      for (int x = 0; x < static_cast<int>(grid.x); ++x) blocks.push_back({x, y, z});
     }
   }
+  std::mt19937 order(++seed);
+  std::shuffle(blocks.begin(), blocks.end(), order);
+  for (const Index3& at : blocks) {
+    BlockType block(Kernel::kThreads, Kernel::kSharedBytes, at, async, ++seed, options...);
+    CHECK(block.run([&] { Kernel::run(call); }), "block (%d, %d, %d)", at.x, at.y, at.z);
+  }
+  pending_sums().finish(&order);
 }
 
 struct EmulatorLauncher {

@@ -58,6 +58,9 @@ FA_DEVICE void load_matrices_transposed(uint32_t (&to)[4], uint32_t address) {
   gather_matrices("ldmatrix.trans", to, address, true);
 }
 
+FA_DEVICE void store_word(uint32_t to, uint32_t word) { simt::running_block()->store(to, &word, 4); }
+FA_DEVICE void add_global(float* to, float number) { simt::running_block()->add(to, number); }
+
 struct MatrixOperands {
   const uint32_t* a;
   uint32_t b[2];

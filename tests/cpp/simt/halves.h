@@ -1,4 +1,4 @@
-// What the emulator remembers of shared memory that threads store and load by themselves.
+// What the emulator remembers of shared memory.
 #pragma once
 
 namespace simt {
@@ -11,6 +11,14 @@ constexpr int kWholeWarp = -3;
 struct Moment {
   int epoch = -1;
   int warp_epoch = -1;
+};
+
+// 16 bytes of shared memory that asynchronous copies write and whole warps read.
+struct Chunk {
+  int write_epoch = -1;  // the barriers that had passed when its last write was complete; -1: never written
+  int copying_thread = -1;  // a copy that nobody has waited for
+  int read_epoch = -1;
+  int reading_warp = -1;  // or kSeveral
 };
 
 // 2 bytes of shared memory that threads store and load by themselves, or warps as a whole.
