@@ -75,7 +75,7 @@ std::tuple<Tensor, Tensor, Tensor> flash_attn_forward(
     const OptionalTensor& alibi_slopes, const OptionalTensor& sinks, const OptionalTensor& attn_mask,
     const OptionalTensor& rng_state, int64_t max_seqlen_q, int64_t max_seqlen_k, double softmax_scale,
     bool causal, int64_t window_left, int64_t window_right, double softcap, double dropout_p,
-    bool return_probs, double empty_lse) {
+    bool return_probs, double empty_lse, bool /*deterministic: of the gradient*/) {
   const AttentionInputs inputs{q,
                                k,
                                v,

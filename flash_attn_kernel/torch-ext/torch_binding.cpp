@@ -11,8 +11,9 @@
 // sees no key has `empty_lse`, or its sink. probs, when asked for, is (batch, heads, max_seqlen_q,
 // max_seqlen_k) in q's dtype: exp(score - row maximum), negative where dropout took it, 0 where nothing is
 // seen; otherwise it has the shape (0). dsinks is fp32 (heads), or (0) without sinks. softmax_d is fp32,
-// shaped like lse: rowsum(dout * out) - dlse. Every result is the same bits for any number of threads, so
-// `deterministic` has nothing to change. On a GPU there are no probs (and no fp32, but on Apple's), and index
+// shaped like lse: rowsum(dout * out) - dlse. Every result is the same bits every time and for any number of
+// threads, but dq on CUDA unless `deterministic` is true, which a forward call takes along for its gradient.
+// On a GPU there are no probs (and no fp32, but on Apple's), and index
 // tensors are not checked but clamped: reading them would stall the stream.
 
 #include <torch/csrc/stable/library.h>
@@ -29,7 +30,7 @@ STABLE_TORCH_LIBRARY_EXPAND(TORCH_EXTENSION_NAME, ops) {
       "Tensor? sinks, Tensor? attn_mask, Tensor? rng_state, SymInt max_seqlen_q, SymInt max_seqlen_k, "
       "float softmax_scale, bool causal, SymInt window_left, SymInt window_right, float softcap, float "
       "dropout_p, "
-      "bool return_probs, float empty_lse) -> (Tensor out, Tensor lse, Tensor probs)");
+      "bool return_probs, float empty_lse, bool deterministic) -> (Tensor out, Tensor lse, Tensor probs)");
   ops.def(
       "flash_attn_backward(Tensor dout, Tensor? dlse, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, "
       "Tensor? cu_seqlens_q, Tensor? cu_seqlens_k, Tensor? seqused_q, Tensor? seqused_k, Tensor? "

@@ -44,7 +44,7 @@ def _arguments(case: AttentionCase, dtype: torch.dtype, *, dropout_p: float = 0.
         *(rest.get(name) for name in ("alibi_slopes", "sinks", "attn_mask")),
         torch.tensor([7, 8]) if dropout_p else None,
         *(longest_q, longest_k, options.softmax_scale or 0.3, options.causal, *options.window_size),
-        *(options.softcap, dropout_p, bool(dropout_p), math.inf),
+        *(options.softcap, dropout_p, bool(dropout_p), math.inf, False),
     )
 
 
@@ -64,7 +64,7 @@ def test_caches_pass_opcheck(flash: ModuleType) -> None:
     op = flash._ops.ops.flash_attn_forward.default
     lengths = torch.tensor([11, 32], dtype=torch.int32)
     q, cache = torch.randn(2, 3, 4, 16), torch.randn(5, 32, 2, 16)
-    scalars = (3, 32, 0.25, True, -1, -1, 0.0, 0.0, False, math.inf)
+    scalars = (3, 32, 0.25, True, -1, -1, 0.0, 0.0, False, math.inf, False)
     by_row = (None, None, None, lengths, lengths // 3, None, torch.tensor([4, 1], dtype=torch.int32))
     table = torch.arange(8, dtype=torch.int32).view(2, 4)
     by_page = (None, None, None, lengths, None, table, None)
@@ -81,7 +81,7 @@ def test_backward_passes_opcheck(flash: ModuleType, case: AttentionCase) -> None
     with torch.no_grad():
         out, lse, _ = ops.flash_attn_forward(*given_arguments)
     q, k, v, *rest = (x.detach() if isinstance(x, torch.Tensor) else x for x in given_arguments)
-    lengths, bias, scalars = rest[:4], rest[7:11], rest[11:-2]
+    lengths, bias, scalars = rest[:4], rest[7:11], rest[11:-3]
     arguments = (torch.randn_like(out), torch.randn_like(lse), q, k, v, out, lse, *lengths, *bias, *scalars, True)
     torch.library.opcheck(ops.flash_attn_backward.default, arguments)
 

@@ -2,8 +2,8 @@
 
 Shapes are those of `flash_attn_interface`. `flash_attn_func` and `flash_attn_varlen_func` always return (out, lse);
 the log-sum-exp includes the sink, and is -inf for a row that sees no key. s_aux (heads,) holds the sinks in the units
-of the scaled scores; it has a gradient. `num_splits`, `pack_gqa`, `sm_margin`, `scheduler_metadata` and
-`deterministic` are hints for scheduling: they are accepted, and have no say in the result.
+of the scaled scores; it has a gradient. `deterministic` is that of `flash_attn_interface`. `num_splits`, `pack_gqa`,
+`sm_margin` and `scheduler_metadata` are hints for scheduling: they are accepted, and have no say in the result.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ def flash_attn_func(
         window_size=window_size,
         softcap=softcap,
         empty_lse=_EMPTY_LSE,
+        deterministic=deterministic,
     )
     return out, lse
 
@@ -108,6 +109,7 @@ def flash_attn_varlen_func(
         window_size=window_size,
         softcap=softcap,
         empty_lse=_EMPTY_LSE,
+        deterministic=deterministic,
     )
     return out, lse
 

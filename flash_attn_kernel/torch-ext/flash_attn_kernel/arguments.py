@@ -27,6 +27,14 @@ def as_window(window_size: Sequence[int | None] | torch.Tensor | None) -> tuple[
     return sides
 
 
+def must_repeat(deterministic: bool) -> bool:
+    """Say whether gradients must be equal bits every time: because the caller or torch's own switch asks for it.
+
+    The switch counts where a gradient is computed, as for torch's own functions.
+    """
+    return bool(deterministic) or torch.are_deterministic_algorithms_enabled()
+
+
 def unit_stride(tensor: torch.Tensor) -> torch.Tensor:
     """Return the tensor itself if its last dimension is contiguous, else a copy."""
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()

@@ -9,7 +9,7 @@ import torch
 
 from . import autograd  # noqa: F401  (registers the gradient and the fake implementations)
 from ._ops import ops
-from .arguments import as_index, as_window, longest_lengths, new_rng_state, unit_stride
+from .arguments import as_index, as_window, longest_lengths, must_repeat, new_rng_state, unit_stride
 from .checks import check_number, check_problem, check_results
 
 _without_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", nullcontext)  # noqa: SLF001 - no public name
@@ -44,6 +44,7 @@ def attend(
     dropout_p: float = 0.0,
     return_probs: bool = False,
     empty_lse: float = float("inf"),
+    deterministic: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Attend, and return (out, lse, probs, rng_state).
 
@@ -51,7 +52,8 @@ def attend(
     same with seqlen_k and heads_k, or pages (pages, page_size, heads_k, head_dim) with block_table (batch, pages per
     sequence). Last dimensions are read contiguously, all other strides are free. seqused_q, seqused_k, leftpad_k,
     cache_batch_idx: (batch,). sinks: (heads,), in the units of the scaled scores. attn_mask: bool, True where visible.
-    window_size: (left, right), -1 for unbounded. empty_lse: the log-sum-exp of a row that sees no key.
+    window_size: (left, right), -1 for unbounded. empty_lse: the log-sum-exp of a row that sees no key. deterministic:
+    whether gradients must be equal bits every time; they are in any case where `arguments.must_repeat` says so.
 
     out has the dtype of q; lse is fp32, (batch, heads, seqlen_q) or (heads, total_q). probs, if asked for, has the
     dtype of q and the shape (batch, heads, max_seqlen_q, max_seqlen_k): exp(score - largest score of the row), negative
@@ -119,6 +121,7 @@ def attend(
         float(dropout_p),
         return_probs,
         empty_lse,
+        bool(deterministic),
     )
     if _may_be_differentiated(q, k, v, sinks):
         out, lse, probs = ops.flash_attn_forward(*arguments)
@@ -176,6 +179,7 @@ def _infer(
             0.0,
             False,  # noqa: FBT003  (return_probs)
             empty_lse,
+            False,  # noqa: FBT003  (deterministic)
         )
     return out, lse, probs, None
 
@@ -206,6 +210,7 @@ def attend_backward(
     window_size: Sequence[int | None] | torch.Tensor | None = (-1, -1),
     softcap: float = 0.0,
     dropout_p: float = 0.0,
+    deterministic: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return (dq, dk, dv, dsinks, softmax_d) of a call of `attend` with these arguments and results."""
     softcap = 0.0 if softcap is None else softcap
@@ -250,5 +255,5 @@ def attend_backward(
         window_right,
         max(float(softcap), 0.0),
         float(dropout_p),
-        True,  # noqa: FBT003  (deterministic)
+        must_repeat(deterministic),
     )

@@ -11,16 +11,14 @@ from typing import Any
 import torch
 
 from ._ops import add_op_namespace_prefix, ops
+from .arguments import must_repeat
 
 _GRADIENTS = {"q": 0, "k": 1, "v": 2, "sinks": 11}
 """The differentiable inputs of `flash_attn_forward`, with their position in its schema."""
 
 _NO_CACHE_GRADIENT = "attention over a KV cache has no gradient: call it under `torch.no_grad()`"
 
-_DETERMINISTIC = True
-"""The backward is asked for equal bits from equal inputs, whatever the caller said."""
-
-_INPUTS = 24
+_INPUTS = 25
 """How many inputs `flash_attn_forward` has."""
 
 
@@ -50,6 +48,7 @@ def _forward_shapes(
     dropout_p: float,
     return_probs: bool,
     empty_lse: float,
+    deterministic: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     heads = q.shape[-2]
     out = q.new_empty((*q.shape[:-1], v.shape[-1]))
@@ -119,7 +118,7 @@ def _combine_shapes(out_partial: torch.Tensor, lse_partial: torch.Tensor) -> tup
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
     (q, k, v, cu_seqlens_q, cu_seqlens_k, seqused_q, seqused_k, leftpad_k, block_table, cache_batch_idx) = inputs[:10]
     (alibi_slopes, sinks, attn_mask, rng_state, max_seqlen_q, max_seqlen_k, softmax_scale, causal) = inputs[10:18]
-    (window_left, window_right, softcap, dropout_p, _return_probs, _empty_lse) = inputs[18:]
+    (window_left, window_right, softcap, dropout_p, _return_probs, _empty_lse, deterministic) = inputs[18:]
     out, lse, probs = output
     ctx.mark_non_differentiable(probs)
     ctx.set_materialize_grads(False)
@@ -136,6 +135,7 @@ def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Te
         softcap,
         dropout_p,
     )
+    ctx.deterministic = deterministic
     ctx.cached = any(value is not None for value in (leftpad_k, block_table, cache_batch_idx))
 
 
@@ -151,8 +151,8 @@ def _backward(
     # A gradient may come as an expanded scalar, which has no stride to read rows by.
     dout = dout if dout.stride(-1) == 1 else dout.contiguous()
     dlse = None if dlse is None else dlse.contiguous()
-    given = (dout, dlse, q, k, v, out, lse, *lengths_and_bias, *ctx.scalars, _DETERMINISTIC)
-    dq, dk, dv, dsinks, _ = ops.flash_attn_backward(*given)
+    given = (dout, dlse, q, k, v, out, lse, *lengths_and_bias, *ctx.scalars)
+    dq, dk, dv, dsinks, _ = ops.flash_attn_backward(*given, must_repeat(ctx.deterministic))
     gradients = [None] * _INPUTS
     for name, gradient in zip(_GRADIENTS, (dq, dk, dv, dsinks)):
         if ctx.needs_input_grad[_GRADIENTS[name]]:

@@ -5,8 +5,9 @@ tensors are (total, heads, head_dim) with int32 cu_seqlens (batch + 1,). heads i
 and windows are aligned to the bottom right corner; window_size is (left, right), -1 for unbounded; softmax_scale
 defaults to 1 / sqrt(head_dim); softcap 0 is off; alibi_slopes is fp32, (heads,) or (batch, heads). The sinks (heads,)
 may be given as `s_aux`, `learnable_sink` or `sinks`. A row that sees no key is zero, with a log-sum-exp of +inf.
-`deterministic` asks for what always holds here. All functions are differentiable in q, k, v and the sinks, except
-`flash_attn_with_kvcache`.
+With `deterministic`, or under `torch.use_deterministic_algorithms`, gradients are equal bits every time; without, they
+are on every device but CUDA, where dq is then summed in the order in which blocks come: five matrix products instead of
+seven. All functions are differentiable in q, k, v and the sinks, except `flash_attn_with_kvcache`.
 
 With return_attn_probs they return (out, lse, S_dmask): lse in fp32, (batch, heads, seqlen_q) or (heads, total_q);
 S_dmask in the dtype of q, (batch, heads, seqlen_q, seqlen_k), holds exp(score - largest score of the row), negative
@@ -53,6 +54,7 @@ def flash_attn_func(
         window_size=window_size,
         softcap=softcap,
         alibi_slopes=alibi_slopes,
+        deterministic=deterministic,
         return_attn_probs=return_attn_probs,
         sinks=pick_alias(s_aux=s_aux, learnable_sink=learnable_sink, sinks=sinks),
     )
@@ -100,6 +102,7 @@ def flash_attn_varlen_func(
         window_size=window_size,
         softcap=softcap,
         alibi_slopes=alibi_slopes,
+        deterministic=deterministic,
         return_attn_probs=return_attn_probs,
         block_table=pick_alias(block_table=block_table, page_table=page_table),
         sinks=pick_alias(s_aux=s_aux, learnable_sink=learnable_sink, sinks=sinks),

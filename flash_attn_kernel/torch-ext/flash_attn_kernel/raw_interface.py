@@ -144,6 +144,7 @@ def bwd(
         window_size=(window_size_left, window_size_right),
         softcap=softcap,
         rng_state=rng_state,
+        deterministic=deterministic,
     )
 
 
@@ -194,6 +195,7 @@ def varlen_bwd(
         window_size=(window_size_left, window_size_right),
         softcap=softcap,
         rng_state=rng_state,
+        deterministic=deterministic,
     )
 
 
