@@ -5,9 +5,9 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdlib>
-#include <cstring>
 #include <vector>
 
+#include "family.h"
 #include "hopper_device.h"
 
 namespace flash_attn_gpu {
@@ -72,8 +72,7 @@ bool HopperDevice::encode(const TensorView& view, TensorMap* map) const {
 
 const HopperDevice* find_hopper() {
   static const std::vector<HopperDevice> devices = list_devices();
-  const char* wanted = std::getenv("FLASH_ATTN_CUDA_KERNELS");
-  if (wanted != nullptr && std::strcmp(wanted, "baseline") == 0) return nullptr;
+  if (wants_baseline(std::getenv(kFamilyVariable))) return nullptr;
   int current = 0;
   if (cudaGetDevice(&current) != cudaSuccess || current >= static_cast<int>(devices.size())) return nullptr;
   const HopperDevice& device = devices[static_cast<size_t>(current)];
