@@ -3,6 +3,7 @@
 #include "../gpu/rows.h"
 #include "family.h"
 #include "hopper_device.h"
+#include "kernels.h"
 #include "launch.cuh"
 
 namespace flash_attn_gpu {
@@ -21,6 +22,8 @@ bool hopper_backward_bfloat16(const BackwardCall& call, int64_t longest_query, i
                               const HopperDevice& device, void* stream);
 bool hopper_backward_float16(const BackwardCall& call, int64_t longest_query, int64_t longest_key,
                              const HopperDevice& device, void* stream);
+// Whether they would run the call.
+bool hopper_dq_sums_size(const BackwardCall& call, int64_t longest_query, int64_t* floats);
 
 namespace {
 
@@ -52,6 +55,12 @@ void attention_forward(const ForwardCall& call, int64_t longest_query, void* str
   if (is_done) return;
   if (call.problem.element == Element::kBFloat16) return forward_bfloat16(call, longest_query, stream);
   forward_float16(call, longest_query, stream);
+}
+
+int64_t dq_sums_size(const BackwardCall& call, int64_t longest_query) {
+  int64_t floats = 0;
+  if (find_hopper() != nullptr && hopper_dq_sums_size(call, longest_query, &floats)) return floats;
+  return baseline_dq_sums_size(call);
 }
 
 void attention_backward(const BackwardCall& call, int64_t longest_query, int64_t longest_key, void* stream) {

@@ -10,4 +10,9 @@ bool hopper_backward_bfloat16(const BackwardCall& call, int64_t longest_query, i
                                           StreamLauncher{static_cast<cudaStream_t>(stream)});
 }
 
+// The same for both formats.
+bool hopper_dq_sums_size(const BackwardCall& call, int64_t longest_query, int64_t* floats) {
+  return find_hopper_dq_sums(call, longest_query, floats);
+}
+
 }  // namespace flash_attn_gpu

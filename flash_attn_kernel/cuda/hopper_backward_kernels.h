@@ -68,6 +68,12 @@ inline bool suits_hopper(const BackwardCall& call, int64_t longest_query) {
   return widest_head(call.problem) <= 128 && longest_query >= kBoxRows;
 }
 
+// Whether they take the call; then also how many floats of `dq_sums` they can use.
+inline bool find_hopper_dq_sums(const BackwardCall& call, int64_t longest_query, int64_t* floats) {
+  *floats = 0;  // dQ is a kernel of its own, whatever the order may be
+  return suits_hopper(call, longest_query);
+}
+
 // Returns whether it ran them. A device has encode(view, &map), which says whether it can.
 template <class Type, class Device, class Launcher>
 inline bool launch_hopper_backward(const BackwardCall& call, int64_t longest_query, int64_t longest_key,

@@ -37,11 +37,34 @@ inline void launch_forward(const ForwardCall& call, int64_t longest_query, const
   }
 }
 
-template <class Keys, class Queries, class Launcher>
+template <class Type>
+using BackwardKeys64 = BackwardKeys<Type, 64, 128, 64, 1, 2>;
+template <class Type>
+using BackwardKeys128 = BackwardKeys<Type, 128, 128, 32, 1, 2>;
+template <class Type>
+using BackwardKeys256 = BackwardKeys<Type, 256, 64, 32, 2, 1>;
+
+// Both formats have the same sums. Wider heads fill registers and shared memory without them.
+inline int64_t baseline_dq_sums_size(const BackwardCall& call) {
+  const int dim = widest_head(call.problem);
+  if (dim > 128) return 0;
+  return dim > 64 ? BackwardKeys128<BFloat16>::Sums::size(call.problem, call.placement)
+                  : BackwardKeys64<BFloat16>::Sums::size(call.problem, call.placement);
+}
+
+// A call with sums of dQ has one large kernel, others have two.
+template <class Type, class Keys, class Queries, class Launcher>
 inline void launch_backward_kernels(const BackwardCall& call, int64_t rows, int64_t keys,
                                     const Launcher& launcher) {
   const int kv_heads = call.problem.kv_heads, batch = call.placement.batch;
   launcher.template run<Keys>(Grid{blocks_of(keys, Keys::kKeys), kv_heads, batch}, call);
+  if constexpr (Keys::kCanAdd) {
+    typedef RoundQueries<Type, typename Keys::Order> Round;
+    if (call.dq_sums != nullptr) {
+      launcher.template run<Round>(Grid{blocks_of(rows, Round::kRows), kv_heads, batch}, call);
+      return;
+    }
+  }
   launcher.template run<Queries>(Grid{blocks_of(rows, Queries::kRows), kv_heads, batch}, call);
 }
 
@@ -52,14 +75,14 @@ inline void launch_backward(const BackwardCall& call, int64_t longest_query, int
   const int dim = widest_head(call.problem);
   launch_backward_preparation<Type>(call, longest_query, launcher);
   if (dim > 128) {
-    launch_backward_kernels<BackwardKeys<Type, 256, 32, 2>, BackwardQueries<Type, 256, 32>>(
+    launch_backward_kernels<Type, BackwardKeys256<Type>, BackwardQueries<Type, 256, 32>>(
         call, rows, longest_key, launcher);
   } else if (dim > 64) {
-    launch_backward_kernels<BackwardKeys<Type, 128, 32, 1>, BackwardQueries<Type, 128, 64>>(
+    launch_backward_kernels<Type, BackwardKeys128<Type>, BackwardQueries<Type, 128, 64>>(
         call, rows, longest_key, launcher);
   } else {
-    launch_backward_kernels<BackwardKeys<Type, 64, 64, 1>, BackwardQueries<Type, 64, 64>>(
-        call, rows, longest_key, launcher);
+    launch_backward_kernels<Type, BackwardKeys64<Type>, BackwardQueries<Type, 64, 64>>(call, rows,
+                                                                                       longest_key, launcher);
   }
 }
 

@@ -54,6 +54,15 @@ FA_DEVICE void load_matrices_transposed(uint32_t (&to)[4], uint32_t address) {
                : "memory");
 }
 
+FA_DEVICE void store_word(uint32_t to, uint32_t word) {
+  asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(word) : "memory");
+}
+
+// Adds to a number in global memory, to which others may add at the same time.
+FA_DEVICE void add_global(float* to, float number) {
+  asm volatile("red.global.add.f32 [%0], %1;" ::"l"(to), "f"(number) : "memory");
+}
+
 // The two 16-bit formats: how a pair is rounded and read (low half first), and the matrix instruction.
 // multiply_add: c (16x8) += a (16x16) b (16x8), fp32 accumulators.
 struct BFloat16 {

@@ -1,7 +1,8 @@
 // Tiles in shared memory and fragments in registers.
 //
 // A tile is rows of kDim 16-bit elements, cut into chunks of 16 bytes; chunk c of row r lies at c ^ (r % 8),
-// so that the eight rows of an 8x8 matrix fall on different banks.
+// so that the eight rows of an 8x8 matrix fall on different banks. Rows of 32 elements lie in pairs, as one
+// of 64 would.
 #pragma once
 
 #include "../gpu/sequence.h"
@@ -10,8 +11,9 @@ namespace flash_attn_gpu {
 
 template <int kDim>
 FA_DEVICE uint32_t chunk_address(uint32_t tile, int row, int chunk) {
-  static_assert(kDim % 64 == 0, "a row holds whole groups of eight chunks");
-  return tile + static_cast<uint32_t>(row * kDim * 2 + ((chunk ^ (row & 7)) << 4));
+  static_assert(kDim == 32 || kDim % 64 == 0, "a row holds whole groups of eight chunks, or half of one");
+  const int turn = kDim == 32 ? row >> 1 & 3 : row & 7;
+  return tile + static_cast<uint32_t>(row * kDim * 2 + ((chunk ^ turn) << 4));
 }
 
 // Starts the copies of rows [first, first + kRows) of a tensor; rows at or past `end` and elements past `dim`
@@ -46,6 +48,14 @@ FA_DEVICE void load_b(uint32_t (&b)[4], uint32_t tile, int row, int step) {
   const int lane = thread_index() % 32;
   load_matrices(
       b, chunk_address<kDim>(tile, row + (lane & 7) + ((lane >> 4) << 3), step * 2 + ((lane >> 3) & 1)));
+}
+
+// The 16x16 operand a whose rows are elements [16 step, 16 step + 16), summed over rows [row, row + 16).
+template <int kDim>
+FA_DEVICE void load_a_transposed(uint32_t (&a)[4], uint32_t tile, int row, int step) {
+  const int lane = thread_index() % 32;
+  load_matrices_transposed(
+      a, chunk_address<kDim>(tile, row + (lane & 7) + ((lane >> 4) << 3), step * 2 + ((lane >> 3) & 1)));
 }
 
 // Operands b of two products whose columns are elements [16 pair, 16 pair + 8) and the eight after them,

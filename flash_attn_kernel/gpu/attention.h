@@ -81,6 +81,9 @@ struct BackwardCall {
   RowStrides dq_strides;
   RowStrides dk_strides;
   RowStrides dv_strides;
+  // Zeros, to which blocks of keys add their shares of dQ in any order; how they lie there is the business of
+  // the kernels that asked for them. Null: every sum has one order.
+  float* dq_sums;
 };
 
 // New keys or values written into a cache, dense or paged, in place. Elements of 16 bits.
@@ -123,6 +126,9 @@ struct ForwardPlan {
 ForwardPlan plan_forward(const Problem& problem, const Placement& placement, int64_t longest_query,
                          int64_t longest_key);
 void use_workspace(const ForwardPlan& plan, float* workspace, ForwardCall* call);
+
+// How many floats of `dq_sums` a call can use; 0: its kernels make each sum in one order, asked or not.
+int64_t dq_sums_size(const BackwardCall& call, int64_t longest_query);
 
 // All of these launch on a stream (a cudaStream_t) and do not wait. Lengths are upper bounds of what the
 // index arrays say. Throw std::runtime_error when a launch fails.

@@ -2,7 +2,7 @@
 //
 // P = 2^(S - LSE) and dS = P (dP - delta) are made again by each: dK and dV of a block of keys sum over
 // queries, dQ of a block of rows sums over keys. Nothing is added by atomics, so a gradient is the same bits
-// every time.
+// every time. On CUDA, a call that does without that has one large kernel, which adds dQ to `dq_sums`.
 #pragma once
 
 #include "grid.h"
@@ -17,18 +17,30 @@ struct GradientFacts {
   float delta[kRows];
 };
 
+// What a row has in memory.
+struct RowNumbers {
+  float lse;
+  float delta;
+};
+FA_DEVICE RowNumbers numbers_of_row(const BackwardCall& call, const Sequence& sequence, int kv_head,
+                                    int row) {
+  const int group = call.problem.group;
+  if (row >= sequence.query_len * group) return RowNumbers{FA_INFINITY, 0.0f};
+  const int64_t at = lse_offset(call.lse_strides, sequence, kv_head, group, row);
+  return RowNumbers{call.lse[at], call.delta[at]};
+}
+
+template <int kRows>
+FA_DEVICE void describe_numbers(const RowNumbers& numbers, int i, GradientFacts<kRows>* facts) {
+  // A row that saw no key has an infinite log-sum-exp, of either sign.
+  facts->lse[i] = numbers.lse == -FA_INFINITY ? FA_INFINITY : numbers.lse * kLog2E;
+  facts->delta[i] = numbers.delta;
+}
+
 template <int kRows>
 FA_DEVICE void describe_gradient_row(const BackwardCall& call, const Sequence& sequence, int kv_head, int row,
                                      int i, GradientFacts<kRows>* facts) {
-  const int group = call.problem.group;
-  facts->lse[i] = FA_INFINITY;
-  facts->delta[i] = 0.0f;
-  if (row >= sequence.query_len * group) return;
-  const int64_t at = lse_offset(call.lse_strides, sequence, kv_head, group, row);
-  // A row that saw no key has an infinite log-sum-exp, of either sign.
-  const float lse = call.lse[at];
-  facts->lse[i] = lse == -FA_INFINITY ? FA_INFINITY : lse * kLog2E;
-  facts->delta[i] = call.delta[at];
+  describe_numbers(numbers_of_row(call, sequence, kv_head, row), i, facts);
 }
 
 // The rows of a KV head's group that see some key of [begin, end).

@@ -105,7 +105,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> flash_attn_backward(
     const OptionalTensor& alibi_slopes, const OptionalTensor& sinks, const OptionalTensor& attn_mask,
     const OptionalTensor& rng_state, int64_t max_seqlen_q, int64_t max_seqlen_k, double softmax_scale,
     bool causal, int64_t window_left, int64_t window_right, double softcap, double dropout_p,
-    bool /*deterministic: always*/) {
+    bool deterministic) {
   require_half(q);
   const torch::stable::accelerator::DeviceGuard guard(q.get_device_index());
   const Tensor queries = aligned(q), keys = aligned(k), values = aligned(v);
@@ -150,9 +150,15 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> flash_attn_backward(
   call.dq_strides = row_strides(dq);
   call.dk_strides = row_strides(dk);
   call.dv_strides = row_strides(dv);
-  flash_attn_gpu::attention_backward(call, std::min<int64_t>(max_seqlen_q, call.placement.query_room),
-                                     std::min<int64_t>(max_seqlen_k, call.placement.key_room),
-                                     current_stream(q));
+  const int64_t longest_query = std::min<int64_t>(max_seqlen_q, call.placement.query_room);
+  const int64_t longest_key = std::min<int64_t>(max_seqlen_k, call.placement.key_room);
+  const int64_t sums_size = deterministic ? 0 : flash_attn_gpu::dq_sums_size(call, longest_query);
+  Tensor dq_sums = empty_like_device(q, {sums_size}, ScalarType::Float);
+  if (sums_size > 0) {
+    torch::stable::zero_(dq_sums);
+    call.dq_sums = static_cast<float*>(dq_sums.data_ptr());
+  }
+  flash_attn_gpu::attention_backward(call, longest_query, longest_key, current_stream(q));
   const int64_t head_dim = q.size(q.dim() - 1), value_dim = v.size(v.dim() - 1);
   return {first_elements(dq, head_dim), first_elements(dk, head_dim), first_elements(dv, value_dim), dsinks,
           delta};

@@ -95,8 +95,29 @@ void check_gradient(const Case& c, const char* what, const Rows<Type>& actual,
   CHECK(worst < 2e-2 * largest, "%s: %s is off by %g", c.name, what, worst);
 }
 
+// Room for sums of dQ, zeroed as the kernels are promised, between numbers that nobody may change.
+class SumsOfQueries {
+ public:
+  explicit SumsOfQueries(int64_t size) : floats_(static_cast<size_t>(size) + 2 * kGuard, kUntouched) {
+    std::fill(floats_.begin() + kGuard, floats_.end() - kGuard, 0.0f);
+  }
+  float* data() { return floats_.data() + kGuard; }
+  bool is_left_alone() const {
+    const auto is_untouched = [](float number) { return number == kUntouched; };
+    return std::all_of(floats_.begin(), floats_.begin() + kGuard, is_untouched) &&
+           std::all_of(floats_.end() - kGuard, floats_.end(), is_untouched);
+  }
+
+ private:
+  static constexpr int kGuard = 1 << 14;  // a tile
+  static constexpr float kUntouched = -77.0f;
+  std::vector<float> floats_;
+};
+
+// With `sums_size`, sums of dQ may have any order: what a call needs for them, as the host asks.
 template <class Kernels, class Type>
-void check_backward(const Case& c, Async async) {
+void check_backward(const Case& c, Async async,
+                    int64_t (*sums_size)(const flash_attn_gpu::BackwardCall&, int64_t) = nullptr) {
   Instance<Type> in(c, 9);
   Results<Type> r(in, c);
   const Gradients exact = differentiate_exactly(in, &r);
@@ -123,7 +144,11 @@ void check_backward(const Case& c, Async async) {
   call.dk_strides = r.dk.strides();
   call.dv_strides = r.dv.strides();
 
+  const int64_t floats = sums_size == nullptr ? 0 : sums_size(call, c.queries);
+  SumsOfQueries sums(floats);
+  if (floats > 0) call.dq_sums = sums.data();
   Kernels::template backward<Type>(call, c.queries, c.keys, EmulatorLauncher{async, Kernels::kLanes});
+  CHECK(sums.is_left_alone(), "%s: something is added outside of the sums", c.name);
 
   std::vector<int64_t> query_places, key_places, value_places;
   for (int b = 0; b < c.batch; ++b) {
