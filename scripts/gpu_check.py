@@ -1,10 +1,11 @@
 """Hold the flagship's CUDA artifact against fp64 and against torch on a real GPU; the table comes last.
 
 Takes the artifact that was built elsewhere (`kernel-builder build --backend cuda`), with nothing of the builder. Tests
-every case that the CPU passes and longer ones, forward and backward, in bf16 and fp16, the longer ones also by the
-baseline kernels; runs compute-sanitizer on a few where it is installed; then times forward, backward and decode beside
-the baseline, torch's flash and cuDNN attention, a large matrix product and a copy, interleaved, by CUDA events, and
-keeps all of it as JSON. It ends within nine minutes: what has no time left is named and not timed.
+every case that the CPU passes and longer ones, forward and backward, in bf16 and fp16, the longer ones also with
+`deterministic`, whose bits are compared, and both ways by the baseline kernels; runs compute-sanitizer on a few where
+it is installed; then times forward, backward (both ways) and decode beside the baseline, torch's flash and cuDNN
+attention, a large matrix product and a copy, interleaved, by CUDA events, and keeps all of it as JSON. It ends within
+nine minutes: what has no time left is named and not timed.
 """
 
 from __future__ import annotations
@@ -29,21 +30,21 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from scripts.gpu_workloads import BASELINE, measure, measure_ceilings  # noqa: E402  (the repository is not installed)
-from tests.kernels.cases import CASES, AttentionCase  # noqa: E402
+from tests.kernels.cases import CASES, AttentionCase, draw_inputs  # noqa: E402
 from tests.kernels.gpu_cases import GPU_CASES  # noqa: E402
 from tests.kernels.layer_cases import LAYER_CASES, LayerCase, check_layer  # noqa: E402
-from tests.kernels.running import check_forward, check_gradients  # noqa: E402
+from tests.kernels.running import check_forward, check_gradients, draw_upstream, run_kernel  # noqa: E402
 
 HALF = (torch.bfloat16, torch.float16)
-SANITIZED = 6
-"""Cases under compute-sanitizer, which is a hundred times slower."""
+SANITIZED = 4
+"""Cases under compute-sanitizer, which is a hundred times slower; they run both ways."""
 
 CHECK_SECONDS = 270
 SANITIZER_SECONDS = 60
 ALL_SECONDS = 510
 
 
-def on_device(flash: ModuleType, device: torch.device) -> Any:
+def on_device(flash: ModuleType, device: torch.device, *, deterministic: bool) -> Any:
     """Return the kernel's `attention` for tensors on the CPU: they go to the device, and results come back."""
 
     def there(name: str, value: Any) -> Any:
@@ -51,26 +52,43 @@ def on_device(flash: ModuleType, device: torch.device) -> Any:
 
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **options: Any) -> tuple[Any, ...]:
         moved = {name: there(name, value) for name, value in options.items()}
-        results = flash.attention.attend(*(there("", x) for x in (q, k, v)), **moved)
+        results = flash.attention.attend(*(there("", x) for x in (q, k, v)), **moved, deterministic=deterministic)
         return tuple(x.cpu() if isinstance(x, torch.Tensor) else x for x in results)
 
     return SimpleNamespace(attention=SimpleNamespace(attend=attend))
 
 
-def find_failures(flash: ModuleType, device: torch.device, cases: list[AttentionCase], until: float) -> Iterator[str]:
-    """Yield one line for each case that is less exact than torch's own arithmetic, cannot be run, or came too late."""
-    moved = on_device(flash, device)
+def find_failures(
+    flash: ModuleType, device: torch.device, cases: list[AttentionCase], until: float, *, deterministic: bool = False
+) -> Iterator[str]:
+    """Yield one line for each case that is less exact than torch's own arithmetic, cannot be run, or came too late.
+
+    deterministic: also those whose gradients, made a second time, have other bits.
+    """
+    moved = on_device(flash, device, deterministic=deterministic)
+    checks = (check_gradients, check_bits) if deterministic else (check_forward, check_gradients)
     for dtype in HALF:
         for case in cases:
             if time.monotonic() > until:
                 yield f"{case.name} {dtype}: no time was left for it"
                 continue
-            for check in (check_forward, check_gradients):
+            for check in checks:
                 try:
                     check(moved, case, dtype)
                 except Exception as error:  # noqa: BLE001  (whatever goes wrong with one case is reported, not fatal)
                     reason = (str(error).splitlines() or [type(error).__name__])[0]
                     yield f"{check.__name__} {case.name} {dtype}: {reason}"
+
+
+def check_bits(flash: Any, case: AttentionCase, dtype: torch.dtype) -> None:
+    """Assert that gradients are the same bits when they are made again."""
+    inputs = draw_inputs(case, dtype).to(dtype)
+    attended = run_kernel(flash, case, inputs)
+    upstream = draw_upstream(attended.out, attended.lse, with_lse=False)
+    first, second = (run_kernel(flash, case, inputs, upstream).gradients for _ in range(2))
+    for name in first:
+        if not torch.equal(first[name], second[name]):
+            raise AssertionError(f"{case!r}: d{name} has other bits the second time")
 
 
 def find_layer_failures(flash: ModuleType, device: torch.device, cases: list[LayerCase]) -> Iterator[str]:
@@ -82,6 +100,11 @@ def find_layer_failures(flash: ModuleType, device: torch.device, cases: list[Lay
             except Exception as error:  # noqa: BLE001  (as above)
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 yield f"{case.name} {dtype}: {reason}"
+
+
+def name_failures(way: str, failures: Iterator[str]) -> list[str]:
+    """Return the lines with what was asked for before each."""
+    return [f"{way}: {failure}" for failure in failures]
 
 
 def run_sanitizer(build: Path) -> str:
@@ -161,9 +184,13 @@ def main() -> int:
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         until = begin + CHECK_SECONDS
         failures = list(find_failures(flash, device, cases, until))
+        both_ways = GPU_CASES if options.only is None else cases
+        failures += name_failures("deterministic", find_failures(flash, device, both_ways, until, deterministic=True))
         if options.only is None and device.type == "cuda":
             os.environ[BASELINE] = "baseline"
-            failures += [f"baseline: {failure}" for failure in find_failures(flash, device, GPU_CASES, until)]
+            for deterministic in (False, True):
+                found = find_failures(flash, device, GPU_CASES, until, deterministic=deterministic)
+                failures += name_failures(f"baseline, deterministic={deterministic}", found)
             del os.environ[BASELINE]
         failures += find_layer_failures(flash, device, LAYER_CASES[: options.only])
         print("\n".join(failures) or f"{len(cases)} cases agree with fp64")

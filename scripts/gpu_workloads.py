@@ -51,21 +51,26 @@ def by_baseline(run: Callable[[], object]) -> Callable[[], object]:
 
 
 def attention_workload(flash: ModuleType, seqlen: int, head_dim: int, *, causal: bool, backward: bool) -> Workload:
-    """Return contenders for 16k tokens in all, forward with and without sinks."""
+    """Return contenders for 16k tokens in all: forward with and without sinks, backward in any order and in one."""
     batch, heads = max(1, 16384 // seqlen), 2048 // head_dim
     q, k, v = (torch.randn(batch, seqlen, heads, head_dim, device="cuda", dtype=torch.bfloat16) for _ in range(3))
     sink = torch.randn(heads, device="cuda")
     heads_first = [x.transpose(1, 2) for x in (q, k, v)]
 
-    def ours(sinks: torch.Tensor | None = None) -> torch.Tensor:
-        out: torch.Tensor = flash.attention.attend(q, k, v, causal=causal, sinks=sinks)[0]
+    def ours(sinks: torch.Tensor | None = None, *, deterministic: bool = False) -> torch.Tensor:
+        attended = flash.attention.attend(q, k, v, causal=causal, sinks=sinks, deterministic=deterministic)
+        out: torch.Tensor = attended[0]
         return out
 
     def by_torch(backend: SDPBackend) -> torch.Tensor:
         with sdpa_kernel(backend):
             return sdpa(*heads_first, is_causal=causal).transpose(1, 2)
 
-    contenders: dict[str, Callable[[], Any]] = {"ours": ours, "baseline": by_baseline(ours)}
+    contenders: dict[str, Callable[[], Any]] = {"ours": ours}
+    if backward:
+        contenders["deterministic"] = lambda: ours(deterministic=True)
+    else:
+        contenders["baseline"] = by_baseline(ours)
     contenders |= {name: (lambda backend=backend: by_torch(backend)) for name, backend in TORCH.items()}
     name = f"{'backward' if backward else 'forward'} d{head_dim} {seqlen} {'causal' if causal else 'full'}"
     flops = 4.0 * batch * heads * seqlen * seqlen * head_dim * (0.5 if causal else 1.0)
@@ -80,8 +85,9 @@ def attention_workload(flash: ModuleType, seqlen: int, head_dim: int, *, causal:
     for x in (q, k, v):
         x.requires_grad_()
     backwards = dict(gradient_contenders(contenders, (q, k, v)))
-    if "ours" in backwards:
-        backwards["baseline"] = by_baseline(backwards["ours"])
+    for way, by_way in (("ours", "baseline"), ("deterministic", "baseline, deterministic")):
+        if way in backwards:
+            backwards[by_way] = by_baseline(backwards[way])
     is_goal = long and head_dim == 128  # noqa: PLR2004
     return Workload(name, "TFLOP/s", backwards, 2.5 * flops, goal=0.63 if is_goal else 0.0,
                     rivals=("torch cuDNN",) if is_goal else ())  # fmt: skip
@@ -92,8 +98,6 @@ def gradient_contenders(
 ) -> Iterator[tuple[str, Callable[[], object]]]:
     """Yield the backward pass of each that can run here."""
     for name, forward in forwards.items():
-        if name == "baseline":
-            continue
         try:
             out = forward()
         except RuntimeError:

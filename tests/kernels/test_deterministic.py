@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from torch._dynamo.backends.common import aot_autograd
-from torch._functorch.aot_autograd import make_boxed_func
 from torch.utils._python_dispatch import TorchDispatchMode
 
 Q, K, V = (torch.randn(1, 5, 2, 16, requires_grad=True) for _ in range(3))
@@ -34,11 +33,11 @@ SINKS: dict[str, Callable[..., Any]] = {
 }
 
 
-class _Heard(TorchDispatchMode):
+class _Heard(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the last argument of each backward op that runs inside."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.answers: list[bool] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -54,7 +53,8 @@ def _switch_is_restored() -> Iterator[None]:
 
 
 def _heard_by(run: Callable[..., torch.Tensor]) -> list[bool]:
-    with _Heard() as heard:
+    heard = _Heard()
+    with heard:
         torch.autograd.grad(run().sum(), (Q, K, V))
     return heard.answers
 
@@ -99,12 +99,17 @@ def test_captured_graphs_know_both(flash: ModuleType) -> None:
 
     def note(graph: torch.fx.GraphModule, _inputs: Any) -> Any:
         heard.extend(node.args[-1] for node in graph.graph.nodes if "flash_attn_backward" in str(node.target))
-        return make_boxed_func(graph.forward)
+
+        def run(arguments: list[Any]) -> Any:
+            return graph(*arguments)
+
+        run._boxed_call = True  # type: ignore[attr-defined]
+        return run
 
     torch.compiler.reset()
     backend = aot_autograd(fw_compiler=note, bw_compiler=note)
     compiled = torch.compile(flash.flash_attn_func, fullgraph=True, backend=backend)
     for asked, switched in ((False, False), (True, False), (False, True)):
         torch.use_deterministic_algorithms(switched)
-        torch.autograd.grad(compiled(Q, K, V, deterministic=asked).sum(), (Q, K, V))
+        torch.autograd.grad(compiled(Q, K, V, deterministic=asked).sum(), (Q, K, V))  # type: ignore[no-untyped-call]
     assert heard == [False, True, True]
