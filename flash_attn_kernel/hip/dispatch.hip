@@ -22,11 +22,12 @@ FamilyName family_of(int device) {
   const char* arch = properties.gcnArchName;  // with its features: gfx90a:sramecc+:xnack-
   const auto is = [arch](const char* prefix) { return std::strncmp(arch, prefix, std::strlen(prefix)) == 0; };
   if (is("gfx90a") || is("gfx942") || is("gfx950")) return FamilyName::kMfma;
-  if (is("gfx11")) return FamilyName::kWmmaGfx11;
-  if (is("gfx12")) return FamilyName::kWmmaGfx12;
+  // gfx117x has the layout of gfx12, and gfx125x has other products: no names of whole generations here.
+  if (is("gfx110") || is("gfx115")) return FamilyName::kWmmaGfx11;
+  if (is("gfx120")) return FamilyName::kWmmaGfx12;
   throw std::runtime_error(
-      std::string("flash attention needs the matrix instructions of gfx90a, gfx942, gfx11 or "
-                  "gfx12; this GPU is ") +
+      std::string("flash attention needs the matrix instructions of gfx90a, gfx942, gfx110x, gfx115x or "
+                  "gfx120x; this GPU is ") +
       arch);
 }
 

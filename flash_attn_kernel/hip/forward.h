@@ -7,6 +7,8 @@
 // what the rows see, or with a bias, leave the straight path.
 #pragma once
 
+#include <type_traits>
+
 #include "../gpu/scores.h"
 #include "tile.h"
 
@@ -22,6 +24,13 @@ struct Forward {
   static constexpr int kScoreTiles = kKeys / 16;
   static constexpr int kOutTiles = kDim / 16;
 
+  // The matrix instructions of gfx90a take subnormal numbers for 0, which of fp16 are all below 2^-14: P would
+  // lose what its sum keeps. So both are 2^10 times as large until a row is finished, which reaches as far down
+  // as subnormal numbers do.
+  static constexpr bool kIsLifted = std::is_same<Type, Float16>::value;
+  static constexpr float kLift = kIsLifted ? 10.0f : 0.0f;  // log2
+  static constexpr float kLowered = kIsLifted ? 1.0f / 1024.0f : 1.0f;
+
   // Shared memory.
   static constexpr int kKeyBytes = tile_bytes<Family, kKeys, kDim>();
   static constexpr int kSharedBytes = kKeyBytes + transposed_bytes<Family, kKeys, kDim>();
@@ -32,7 +41,7 @@ struct Forward {
   struct Registers {
     float out[kTiles][kOutTiles][kSums];
     float row_max[kTiles];  // of raw scores (or of logits, when there is a pass); not in log2 units
-    float row_sum[kTiles];  // of this lane's keys only
+    float row_sum[kTiles];  // of this lane's keys only; lifted, as is out
   };
 
   // blockIdx: (row tile and split, kv head, batch entry).
@@ -157,7 +166,7 @@ struct Forward {
     return x;
   }
 
-  // P = 2^(S - max) in place; what was summed relative to the old maximum is rescaled.
+  // P = 2^(S - max + kLift) in place; what was summed relative to the old maximum is rescaled.
   FA_DEVICE void exponentiate(float to_log2, float (&scores)[kTiles][kScoreTiles][kSums], Registers& r) {
     const DeviceMath math;
     FA_UNROLL
@@ -169,8 +178,9 @@ struct Forward {
         for (int e = 0; e < kSums; ++e) largest = math.max(largest, scores[t][n][e]);
       }
       largest = max_of_row(largest);
-      const float shift = math.finite(largest) * to_log2;
-      const float rescale = exp2_fast(r.row_max[t] * to_log2 - shift);
+      const float top = math.finite(largest) * to_log2;
+      const float shift = top - kLift;
+      const float rescale = exp2_fast(r.row_max[t] * to_log2 - top);
       r.row_max[t] = largest;
       float sum = r.row_sum[t] * rescale;
       FA_UNROLL
@@ -200,7 +210,7 @@ struct Forward {
     const QueryRows out = query_rows(call.out, problem.out, sequence, kv_head, problem.group);
     FA_UNROLL
     for (int t = 0; t < kTiles; ++t) {
-      const RowState state{r.row_max[t] * to_log2, sum_of_row(r.row_sum[t])};
+      const RowState state{r.row_max[t] * to_log2, sum_of_row(r.row_sum[t]) * kLowered};
       const int row = row_of_lane(first_row, t);
       if (call.splits > 1) {
         if (row < row_end) write_partial(call, sequence, kv_head, row, split, state, r.out[t]);
@@ -213,7 +223,7 @@ struct Forward {
         call.lse[lse_offset(call.lse_strides, sequence, kv_head, problem.group, row)] = finished.lse;
       }
       write_column<Family, Type, kDim>(exists ? const_cast<uint16_t*>(row_of(out, row)) : nullptr, 0,
-                                       problem.value_dim, finished.weight, r.out[t]);
+                                       problem.value_dim, finished.weight * kLowered, r.out[t]);
     }
   }
 
@@ -231,7 +241,7 @@ struct Forward {
       FA_UNROLL
       for (int e = 0; e < kSums; ++e) {
         const int element = 16 * n + Family::row_of(e);
-        if (element < call.problem.value_dim) to[element] = out[n][e];
+        if (element < call.problem.value_dim) to[element] = out[n][e] * kLowered;
       }
     }
   }

@@ -2,6 +2,9 @@
 // manuals of CDNA 2 and 3, RDNA 3 and RDNA 4 give them.
 #pragma once
 
+#include <cmath>
+#include <type_traits>
+
 #include "device.h"
 
 namespace flash_attn_gpu {
@@ -58,9 +61,12 @@ struct TileOperands {
   const uint32_t* b;
 };
 
+// An element of an operand; `flushes`: 0 in the place of a subnormal one.
 template <class Type>
-inline float element_of(const uint32_t* words, int element) {
-  return element % 2 == 0 ? Type::low(words[element / 2]) : Type::high(words[element / 2]);
+inline float element_of(const uint32_t* words, int element, bool flushes) {
+  const float number = element % 2 == 0 ? Type::low(words[element / 2]) : Type::high(words[element / 2]);
+  const float smallest_normal = Type::low(std::is_same<Type, Float16>::value ? 0x0400u : 0x0080u);
+  return flushes && std::fabs(number) < smallest_normal ? 0.0f : number;
 }
 
 // c (16x16) += a (16x16) b (16x16) by all lanes of a wave. Layout tells where things are: element(i, k) and
@@ -78,7 +84,8 @@ inline void multiply_add_tiles(const char* what, float* c, const uint32_t* a, co
         for (int copy = 0; copy < Layout::kCopies; ++copy) {
           const simt::Index3 at = Layout::element(i, k, copy);
           const auto* o = static_cast<const TileOperands*>(operands[at.x]);
-          const float from_a = element_of<Type>(o->a, at.y), from_b = element_of<Type>(o->b, at.y);
+          const float from_a = element_of<Type>(o->a, at.y, Layout::kFlushes);
+          const float from_b = element_of<Type>(o->b, at.y, Layout::kFlushes);
           if (copy > 0 &&
               (std::memcmp(&from_a, &left[i][k], 4) != 0 || std::memcmp(&from_b, &right[k][i], 4) != 0)) {
             simt::running_block()->complain("the two copies of an operand differ");
@@ -104,16 +111,19 @@ inline void multiply_add_tiles(const char* what, float* c, const uint32_t* a, co
 // x: the lane; y: the element of its operand, or the number of its sums.
 struct MfmaLayout {
   static constexpr int kLanes = 64, kCopies = 1;
+  static constexpr bool kFlushes = true;  // gfx90a does, later ones of the family do not
   static simt::Index3 element(int i, int k, int) { return {i + 16 * (k / 4), k % 4, 0}; }
   static simt::Index3 sum(int i, int j) { return {j + 16 * (i / 4), i % 4, 0}; }
 };
 struct Gfx11Layout {
   static constexpr int kLanes = 32, kCopies = 2;
+  static constexpr bool kFlushes = false;
   static simt::Index3 element(int i, int k, int copy) { return {i + 16 * copy, k, 0}; }
   static simt::Index3 sum(int i, int j) { return {j + 16 * (i % 2), i / 2, 0}; }
 };
 struct Gfx12Layout {
   static constexpr int kLanes = 32, kCopies = 1;
+  static constexpr bool kFlushes = false;
   static simt::Index3 element(int i, int k, int) { return {i + 16 * (k / 8), k % 8, 0}; }
   static simt::Index3 sum(int i, int j) { return {j + 16 * (i / 8), i % 8, 0}; }
 };

@@ -22,6 +22,7 @@ struct Case {
   int window_left = -1, window_right = -1;
   float scale = 0.125f, softcap = 0.0f, dropout = 0.0f;
   bool sinks = false, alibi = false, mask = false, packed = false, lengths = false, dlse = false;
+  bool faint = false;  // the last key of each entry outshines all others, which alone make the result
   int page_size = 0;
 };
 
@@ -97,9 +98,28 @@ struct Instance {
       slopes.push_back(0.1f * static_cast<float>(h + 1));
     }
     for (int i = 0; i < c.batch * c.heads * c.queries * c.keys; ++i) mask.push_back(random() % 4 != 0);
+    if (c.faint) outshine();
     spoil_unseen_keys(&k);
     spoil_unseen_keys(&v);
     spoil_unseen_queries(&q);
+  }
+
+  // Every logit is 0 but the last key's, which is 10: relative to the largest, each other probability is
+  // 2^-14.4. The last value is 0, all others are 1.
+  void outshine() {
+    const auto bits = [](float number) {
+      return static_cast<typename Rows<Type>::Bits>(Type::pack(number, 0.0f));
+    };
+    std::fill_n(q.data, q.storage.size() - 16, bits(1.0f));
+    std::fill_n(k.data, k.storage.size() - 16, bits(0.0f));
+    std::fill_n(v.data, v.storage.size() - 16, bits(1.0f));
+    for (int b = 0; b < shape.batch; ++b) {
+      for (int h = 0; h < shape.kv_heads; ++h) {
+        const int last = spans[static_cast<size_t>(b)].keys - 1;
+        k.data[key_at(k, b, last, h)] = bits(10.0f / shape.scale);
+        std::fill_n(v.data + key_at(v, b, last, h), shape.value_dim, bits(0.0f));
+      }
+    }
   }
 
   // What lies outside of the sequences is NaN: no kernel may let it through.
