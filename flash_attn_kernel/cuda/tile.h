@@ -16,6 +16,42 @@ FA_DEVICE uint32_t chunk_address(uint32_t tile, int row, int chunk) {
   return tile + static_cast<uint32_t>(row * kDim * 2 + ((chunk ^ turn) << 4));
 }
 
+// The addresses of every kStep-th row.
+template <class Rows, int kStep>
+struct Walk {
+  const Rows& rows;
+  int row;
+
+  FA_MEMBER Walk(const Rows& of, int first) : rows(of), row(first) {}
+  FA_MEMBER const uint16_t* address() const { return row_of(rows, row); }
+  FA_MEMBER void step() { row += kStep; }
+};
+
+// Of keys, with one division for all: they may lie in pages.
+template <int kStep>
+struct Walk<KeyRows, kStep> {
+  const KeyRows& rows;
+  int page;  // of this entry's row of the page table
+  int row;   // of the page
+
+  FA_MEMBER Walk(const KeyRows& of, int first) : rows(of), page(0), row(first) {
+    if (rows.pages == nullptr) return;
+    const int token = static_cast<int>(rows.first_token) + first;
+    page = token / rows.page_size;
+    row = token - page * rows.page_size;
+  }
+  FA_MEMBER const uint16_t* address() const {
+    const uint16_t* first = rows.first;
+    if (rows.pages != nullptr) first += clamp(rows.pages[page], 0, rows.page_count - 1) * rows.page_stride;
+    return first + row * rows.row_stride;
+  }
+  FA_MEMBER void step() {
+    row += kStep;
+    if (rows.pages == nullptr) return;
+    for (; row >= rows.page_size; row -= rows.page_size) ++page;
+  }
+};
+
 // Starts the copies of rows [first, first + kRows) of a tensor; rows at or past `end` and elements past `dim`
 // are zeros. `dim` is a multiple of 8. Rows is QueryRows or KeyRows.
 template <int kDim, int kRows, int kThreads, class Rows>
@@ -25,12 +61,14 @@ FA_DEVICE void copy_rows(uint32_t tile, const Rows& rows, int first, int end, in
   static_assert(kThreads % kChunks == 0 && kRows % kRowsAtOnce == 0,
                 "every thread copies the same number of chunks");
   const int chunk = thread_index() % kChunks;
+  Walk<Rows, kRowsAtOnce> walk(rows, first + thread_index() / kChunks);
   FA_UNROLL
   for (int step = 0; step < kRows / kRowsAtOnce; ++step) {
     const int row = step * kRowsAtOnce + thread_index() / kChunks;
     const bool valid = first + row < end && chunk * 8 < dim;
-    const uint16_t* from = valid ? row_of(rows, first + row) + chunk * 8 : rows.first;
+    const uint16_t* from = valid ? walk.address() + chunk * 8 : rows.first;
     copy_async(chunk_address<kDim>(tile, row, chunk), from, valid);
+    walk.step();
   }
 }
 
