@@ -1,8 +1,9 @@
 // The forward main loop: a block of packed query rows against blocks of keys, from the last to the first.
 //
-// Each warp owns 16 kRowTiles rows. K and V have one buffer each: V of a block is copied while S = Q K^T is
-// computed, K of the next block while the softmax and O += P V are. All options are decided at run time; only
-// blocks on the edge of what the rows see, or with a bias, leave the straight path.
+// K and V of the blocks come in turn through a ring of slots, so that all slots but one are on their way.
+// Each warp owns 16 kRowTiles rows; where a decode step has no more rows than one warp takes, all warps take
+// the same rows and share the keys of each block, and merge what they have at the end. All options are
+// decided at run time; only blocks on the edge of what the rows see, or with a bias, leave the straight path.
 #pragma once
 
 #include "../gpu/scores.h"
@@ -10,24 +11,24 @@
 
 namespace flash_attn_gpu {
 
-template <class Type, int kDim, int kRowTiles, int kKeys>
+template <class Type, int kDim, int kRowTiles, int kKeys, int kSlots = 2, bool kShareKeys = false>
 struct Forward {
   static constexpr int kWarps = 4;
   static constexpr int kThreads = 32 * kWarps;
-  static constexpr int kRows = 16 * kRowTiles * kWarps;
-  static constexpr int kScoreTiles = kKeys / 8;
+  static constexpr int kRows = 16 * kRowTiles * (kShareKeys ? 1 : kWarps);
+  static constexpr int kWarpKeys = kShareKeys ? kKeys / kWarps : kKeys;
+  static constexpr int kScoreTiles = kWarpKeys / 8;
   static constexpr int kOutTiles = kDim / 8;
 
   // Shared memory.
   static constexpr int kQueryBytes = kRows * kDim * 2;
   static constexpr int kKeyBytes = kKeys * kDim * 2;
-  static constexpr int kFactsAt = kQueryBytes + 2 * kKeyBytes;
+  static constexpr int kFactsAt = kQueryBytes + kSlots * kKeyBytes;
   static constexpr int kSharedBytes = kFactsAt + static_cast<int>(sizeof(RowFacts<kRows>));
 
   struct Tiles {
     uint32_t queries;
-    uint32_t keys;
-    uint32_t values;
+    uint32_t ring;
     RowFacts<kRows>* facts;
   };
 
@@ -40,8 +41,7 @@ struct Forward {
 
   FA_DEVICE Tiles carve() {
     const uint32_t base = shared_address(shared_memory());
-    return Tiles{base, base + kQueryBytes, base + kQueryBytes + kKeyBytes,
-                 reinterpret_cast<RowFacts<kRows>*>(shared_memory() + kFactsAt)};
+    return Tiles{base, base + kQueryBytes, reinterpret_cast<RowFacts<kRows>*>(shared_memory() + kFactsAt)};
   }
 
   // blockIdx: (row tile and split, kv head, batch entry).
@@ -67,33 +67,49 @@ struct Forward {
     const KeyRows keys = key_rows(call.k, problem.k, problem, call.placement, sequence, kv_head);
     const KeyRows values = key_rows(call.v, problem.v, problem, call.placement, sequence, kv_head);
     const ScoreScale scale = score_scale(problem);
-    if (blocks.begin < blocks.end) {
-      copy_rows<kDim, kRows, kThreads>(tiles.queries, queries, first_row, row_end, problem.head_dim);
-      copy_rows<kDim, kKeys, kThreads>(tiles.keys, keys, (blocks.end - 1) * kKeys, sequence.key_len,
-                                       problem.head_dim);
-      commit_copies();
-    }
-    for (int block = blocks.end - 1; block >= blocks.begin; --block) {
-      const int key = block * kKeys;
-      wait_copies<0>();
-      sync_block();  // K is there, and nobody reads the V before it any more
-      copy_rows<kDim, kKeys, kThreads>(tiles.values, values, key, sequence.key_len, problem.value_dim);
-      commit_copies();
-      float scores[kRowTiles][kScoreTiles][4];
-      multiply_rows<Type, kDim, kRowTiles, kKeys>(tiles.queries, first_row_of_warp(), tiles.keys, scores);
-      wait_copies<0>();
-      sync_block();  // V is there, and nobody reads K any more
-      if (block > blocks.begin) {
-        copy_rows<kDim, kKeys, kThreads>(tiles.keys, keys, key - kKeys, sequence.key_len, problem.head_dim);
-        commit_copies();
+    // K of the last block, its V, K of the block before it and so on. Each is a group of copies, and those
+    // after the last are empty groups, so that waiting can count.
+    const int count = 2 * (blocks.end - blocks.begin);
+    const auto slot = [&](int index, bool is_value) {
+      return tiles.ring + static_cast<uint32_t>((kSlots == 2 ? is_value : index % kSlots) * kKeyBytes);
+    };
+    const auto copy = [&](int index, bool is_value) {
+      if (index < count) {
+        copy_rows<kDim, kKeys, kThreads>(slot(index, is_value), is_value ? values : keys,
+                                         (blocks.end - 1 - index / 2) * kKeys, sequence.key_len,
+                                         is_value ? problem.value_dim : problem.head_dim);
       }
-      if (scale.has_pass) bias(problem, scale, *tiles.facts, key, scores);
+      commit_copies();
+    };
+    if (count > 0) {
+      copy_rows<kDim, kRows, kThreads>(tiles.queries, queries, first_row, row_end, problem.head_dim);
+    }
+    FA_UNROLL
+    for (int index = 0; index < kSlots - 1; ++index) copy(index, (index & 1) != 0);
+    for (int index = 0; index < count; index += 2) {
+      const int key = (blocks.end - 1 - index / 2) * kKeys;
+      wait_copies<kSlots - 2>();
+      sync_block();  // K is there, and nobody reads the V before it any more
+      copy(index + kSlots - 1, kSlots % 2 == 0);
+      float scores[kRowTiles][kScoreTiles][4];
+      multiply_rows<Type, kDim, kRowTiles, kWarpKeys>(tiles.queries, first_row_of_warp(),
+                                                      slot(index, false) + key_of_warp() * kDim * 2, scores);
+      wait_copies<kSlots - 2>();
+      sync_block();  // V is there, and nobody reads K any more
+      copy(index + kSlots, kSlots % 2 != 0);
+      if (scale.has_pass) bias(problem, scale, *tiles.facts, key + key_of_warp(), scores);
       if (problem.mask.data != nullptr || !flash_attn::covers(seen.all, KeyRange{key, key + kKeys})) {
-        mask(problem, *tiles.facts, key, scores);
+        mask(problem, *tiles.facts, key + key_of_warp(), scores);
       }
       exponentiate(scale.to_log2, scores, r);
-      if (problem.dropout.threshold != 0) drop(problem.dropout, *tiles.facts, key, scores);
-      add_product<Type, kDim, kRowTiles, kKeys, kDim>(scores, tiles.values, 0, r.out);
+      if (problem.dropout.threshold != 0) drop(problem.dropout, *tiles.facts, key + key_of_warp(), scores);
+      add_product<Type, kDim, kRowTiles, kWarpKeys, kDim>(
+          scores, slot(index + 1, true) + key_of_warp() * kDim * 2, 0, r.out);
+    }
+    wait_copies<0>();
+    if constexpr (kShareKeys) {
+      merge_warps(tiles.ring, scale.to_log2, r);
+      if (thread_index() >= 32) return;
     }
     finish(call, first_row, split, scale.to_log2, r);
   }
@@ -110,7 +126,8 @@ struct Forward {
     }
   }
 
-  FA_DEVICE int first_row_of_warp() { return thread_index() / 32 * 16 * kRowTiles; }
+  FA_DEVICE int first_row_of_warp() { return kShareKeys ? 0 : thread_index() / 32 * 16 * kRowTiles; }
+  FA_DEVICE int key_of_warp() { return kShareKeys ? thread_index() / 32 * kWarpKeys : 0; }
 
   // Calls body(row of the tile, key of the sequence, number) for each number of a tile of scores.
   template <class Body>
@@ -191,6 +208,55 @@ struct Forward {
         for (int n = 0; n < kOutTiles; ++n) {
           r.out[t][n][2 * i] *= rescale;
           r.out[t][n][2 * i + 1] *= rescale;
+        }
+      }
+    }
+  }
+
+  // What the other warps have seen goes into the registers of the first.
+  FA_DEVICE void merge_warps(uint32_t shares, float to_log2, Registers& r) {
+    constexpr int kNumbers = kOutTiles * 4 + 4;
+    static_assert(kRowTiles == 1 && (kWarps - 1) * kNumbers * 32 * 4 <= kSlots * kKeyBytes,
+                  "room in the ring");
+    const DeviceMath math;
+    // Number i of a warp lies beside those of its other lanes.
+    const auto place = [&](int warp, int i) {
+      return shares + static_cast<uint32_t>((((warp - 1) * kNumbers + i) * 32 + thread_index() % 32) * 4);
+    };
+    const int own_warp = thread_index() / 32;
+    sync_block();  // nobody reads the ring any more
+    if (own_warp > 0) {
+      FA_UNROLL
+      for (int n = 0; n < kOutTiles; ++n) {
+        FA_UNROLL
+        for (int e = 0; e < 4; ++e) store_float(place(own_warp, 4 * n + e), r.out[0][n][e]);
+      }
+      FA_UNROLL
+      for (int i = 0; i < 2; ++i) {
+        store_float(place(own_warp, 4 * kOutTiles + i), r.row_max[0][i]);
+        store_float(place(own_warp, 4 * kOutTiles + 2 + i), r.row_sum[0][i]);
+      }
+    }
+    sync_block();
+    if (own_warp > 0) return;
+    for (int warp = 1; warp < kWarps; ++warp) {
+      float here[2], there[2];  // what each side is multiplied by
+      FA_UNROLL
+      for (int i = 0; i < 2; ++i) {
+        const float their_max = load_float(place(warp, 4 * kOutTiles + i));
+        const float largest = math.max(r.row_max[0][i], their_max);
+        const float shift = math.finite(largest) * to_log2;
+        here[i] = exp2_fast(r.row_max[0][i] * to_log2 - shift);
+        there[i] = exp2_fast(their_max * to_log2 - shift);
+        r.row_max[0][i] = largest;
+        r.row_sum[0][i] =
+            r.row_sum[0][i] * here[i] + load_float(place(warp, 4 * kOutTiles + 2 + i)) * there[i];
+      }
+      FA_UNROLL
+      for (int n = 0; n < kOutTiles; ++n) {
+        FA_UNROLL
+        for (int e = 0; e < 4; ++e) {
+          r.out[0][n][e] = r.out[0][n][e] * here[e / 2] + load_float(place(warp, 4 * n + e)) * there[e / 2];
         }
       }
     }

@@ -15,6 +15,9 @@ inline void launch_forward_kernel(const ForwardCall& call, int64_t rows, const L
       Grid{blocks_of(rows, Kernel::kRows) * call.splits, call.problem.kv_heads, call.placement.batch}, call);
 }
 
+// A decode step of one or two tokens and a group of heads: as many as one warp multiplies at once.
+constexpr int64_t kFewRows = 16;
+
 template <class Type, class Launcher>
 inline void launch_forward(const ForwardCall& call, int64_t longest_query, const Launcher& launcher) {
   const int64_t rows = longest_rows(call.problem, longest_query);
@@ -23,12 +26,16 @@ inline void launch_forward(const ForwardCall& call, int64_t longest_query, const
     launch_forward_kernel<Forward<Type, 256, 1, 32>>(call, rows, launcher);
   } else if (dim > 64 && rows > kShortRows) {
     launch_forward_kernel<Forward<Type, 128, 2, 32>>(call, rows, launcher);
-  } else if (dim > 64) {
+  } else if (dim > 64 && rows > kFewRows) {
     launch_forward_kernel<Forward<Type, 128, 1, 64>>(call, rows, launcher);
+  } else if (dim > 64) {
+    launch_forward_kernel<Forward<Type, 128, 1, 64, 4, true>>(call, rows, launcher);
   } else if (rows > kShortRows) {
     launch_forward_kernel<Forward<Type, 64, 2, 64>>(call, rows, launcher);
-  } else {
+  } else if (rows > kFewRows) {
     launch_forward_kernel<Forward<Type, 64, 1, 64>>(call, rows, launcher);
+  } else {
+    launch_forward_kernel<Forward<Type, 64, 1, 64, 5, true>>(call, rows, launcher);
   }
   if (call.splits > 1) {
     launcher.template run<Merge<Type>>(

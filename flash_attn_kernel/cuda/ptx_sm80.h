@@ -57,6 +57,14 @@ FA_DEVICE void load_matrices_transposed(uint32_t (&to)[4], uint32_t address) {
 FA_DEVICE void store_word(uint32_t to, uint32_t word) {
   asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(word) : "memory");
 }
+FA_DEVICE void store_float(uint32_t to, float number) {
+  asm volatile("st.shared.f32 [%0], %1;" ::"r"(to), "f"(number) : "memory");
+}
+FA_DEVICE float load_float(uint32_t from) {
+  float number;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(number) : "r"(from) : "memory");
+  return number;
+}
 
 // Adds to a number in global memory, to which others may add at the same time.
 FA_DEVICE void add_global(float* to, float number) {

@@ -8,6 +8,11 @@
 
 namespace {
 
+using flash_attn_gpu::BFloat16;
+using flash_attn_gpu::Float16;
+using simt::Async;
+using simt::Case;
+
 struct Sm80 {
   static constexpr int kLanes = 32;
 
@@ -18,10 +23,49 @@ struct Sm80 {
   }
 };
 
+// Few rows, whose keys all warps share; blocks of keys enough for the ring to come around.
+std::vector<Case> decode_cases(int dim) {
+  std::vector<Case> cases;
+  const auto add = [&](const char* name, int queries, int heads, int keys) -> Case& {
+    cases.push_back(simt::named(name));
+    Case& c = cases.back();
+    c.head_dim = c.value_dim = dim;
+    c.queries = queries;
+    c.heads = heads;
+    c.keys = keys;
+    return c;
+  };
+  Case& pages = add("a token, pages", 1, 8, 600);
+  pages.page_size = 5;
+  pages.batch = 2;
+  pages.lengths = pages.sinks = true;
+  Case& all = add("two tokens, everything", 2, 8, 450);
+  all.window_left = 300;
+  all.softcap = 5.0f;
+  all.dropout = 0.2f;
+  all.causal = all.alibi = all.mask = true;
+  Case& packed = add("tokens of sequences, some without keys", 15, 1, 90);
+  packed.packed = true;
+  packed.batch = 3;
+  packed.value_dim = dim - 24;
+  return cases;
+}
+
 }  // namespace
 
 int main() {
-  simt::check_forward_cases<Sm80, flash_attn_gpu::BFloat16, flash_attn_gpu::Float16>();
-  simt::check_moved_rows<flash_attn_gpu::Float16>(Sm80::kLanes);
+  simt::check_forward_cases<Sm80, BFloat16, Float16>();
+  for (const int dim : {64, 128}) {
+    for (const Case& c : decode_cases(dim)) {
+      simt::check_forward<Sm80, BFloat16>(c, Async::kLate, false);
+      simt::check_forward<Sm80, Float16>(c, Async::kEarly);
+    }
+    Case some = simt::named("more rows than a warp has");
+    some.head_dim = dim;
+    some.queries = 20;
+    some.keys = 150;
+    simt::check_forward<Sm80, Float16>(some, Async::kLate);
+  }
+  simt::check_moved_rows<Float16>(Sm80::kLanes);
   return report();
 }

@@ -14,11 +14,13 @@ SOURCES = Path(__file__).parents[2] / "flash_attn_kernel" / "cuda"
 NVCC = shutil.which("nvcc")
 
 MOST_REGISTERS = {
-    "Forward 64 1 64": 168,
-    "Forward 64 2 64": 255,
-    "Forward 128 1 64": 255,
-    "Forward 128 2 32": 255,
-    "Forward 256 1 32": 255,
+    "Forward 64 1 64 5 1": 128,
+    "Forward 64 1 64 2 0": 168,
+    "Forward 64 2 64 2 0": 255,
+    "Forward 128 1 64 4 1": 168,
+    "Forward 128 1 64 2 0": 255,
+    "Forward 128 2 32 2 0": 255,
+    "Forward 256 1 32 2 0": 255,
     "BackwardKeys 64 128 64 1 2": 255,
     "BackwardKeys 128 128 32 1 2": 255,
     "BackwardKeys 256 64 32 2 1": 255,
@@ -26,7 +28,7 @@ MOST_REGISTERS = {
     "BackwardQueries 128 64": 255,
     "BackwardQueries 256 32": 255,
 }
-"""168 lets three blocks of 128 threads share a multiprocessor, 255 two, or one of 256."""
+"""128 lets four blocks of 128 threads share a multiprocessor, 168 three, 255 two, or one of 256."""
 
 ADD_QUERIES = {"BackwardKeys 64 128 64 1 2", "BackwardKeys 128 128 32 1 2"}
 """Kernels that can add their shares of dQ in global memory, and nobody else does."""
@@ -51,14 +53,14 @@ _ENTRY = re.compile(
     re.DOTALL,
 )
 _KERNEL = re.compile(
-    r"\d(?P<kernel>(?:Hopper)?(?:Forward|BackwardKeys|BackwardQueries))I(?:NS\w*?|S\w_)?E?(?P<sizes>(?:Li\d+E)+)"
+    r"\d(?P<kernel>(?:Hopper)?(?:Forward|BackwardKeys|BackwardQueries))I(?:NS\w*?|S\w_)?E?(?P<sizes>(?:L[ib]\d+E)+)"
 )
 
 
 def _name_of(symbol: str) -> str | None:
     """`Forward 64 2 64` for a main kernel, None for the small ones around it."""
     found = _KERNEL.search(symbol)
-    return None if found is None else " ".join([found["kernel"], *re.findall(r"Li(\d+)E", found["sizes"])])
+    return None if found is None else " ".join([found["kernel"], *re.findall(r"L[ib](\d+)E", found["sizes"])])
 
 
 def _compile(source: str, arch: str, out: Path) -> str:

@@ -59,6 +59,12 @@ FA_DEVICE void load_matrices_transposed(uint32_t (&to)[4], uint32_t address) {
 }
 
 FA_DEVICE void store_word(uint32_t to, uint32_t word) { simt::running_block()->store(to, &word, 4); }
+FA_DEVICE void store_float(uint32_t to, float number) { simt::running_block()->store(to, &number, 4); }
+FA_DEVICE float load_float(uint32_t from) {
+  float number = 0.0f;
+  simt::running_block()->load(&number, from, 4);
+  return number;
+}
 FA_DEVICE void add_global(float* to, float number) { simt::running_block()->add(to, number); }
 
 struct MatrixOperands {

@@ -23,8 +23,9 @@ void spoil_unheld(const Instance<Type>& in, Rows<Type>& rows) {
   }
 }
 
+// With `may_split` false, a short query goes through all keys in one block.
 template <class Kernels, class Type>
-void check_forward(const Case& c, Async async) {
+void check_forward(const Case& c, Async async, bool may_split = true) {
   Instance<Type> in(c, 5);
   spoil_unheld(in, in.k);
   spoil_unheld(in, in.v);
@@ -40,9 +41,10 @@ void check_forward(const Case& c, Async async) {
   call.out = out.data;
   call.lse = lse.data();
   call.lse_strides = in.lse_strides();
-  const ForwardPlan plan = plan_forward(call.problem, call.placement, c.queries, c.keys);
+  ForwardPlan plan = plan_forward(call.problem, call.placement, c.queries, c.keys);
   CHECK((plan.splits > 1) == (c.keys > 128 && c.queries * call.problem.group <= 64), "%s: %d splits", c.name,
         plan.splits);
+  if (!may_split) plan = ForwardPlan{1, 0, 0};
   std::vector<float> workspace(static_cast<size_t>(plan.workspace), NAN);
   use_workspace(plan, workspace.data(), &call);
   Kernels::template forward<Type>(call, c.queries, EmulatorLauncher{async, Kernels::kLanes});
