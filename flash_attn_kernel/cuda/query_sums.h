@@ -3,7 +3,7 @@
 #pragma once
 
 #include "../gpu/grid.h"
-#include "../gpu/sequence.h"
+#include "tile.h"
 
 namespace flash_attn_gpu {
 
@@ -52,11 +52,12 @@ struct RoundQueries {
   typedef QuerySums<Order> Sums;
   static constexpr int kRows = Sums::kRows;
   static constexpr int kThreads = 128;
+  static constexpr int kPairs = Sums::kDim / 2;
+  static constexpr int kRowsAtOnce = kThreads / kPairs;
   static constexpr int kSharedBytes = 0;
 
   // blockIdx: (tile of rows, kv head, batch entry).
   FA_DEVICE void run(const BackwardCall& call) {
-    constexpr int kPairs = Sums::kDim / 2;
     const Problem& problem = call.problem;
     const Sequence sequence = find_sequence(call.placement, block_z());
     const int kv_head = block_y();
@@ -65,14 +66,15 @@ struct RoundQueries {
     if (first_row >= row_end) return;
     const float* sums = Sums::tile(call, sequence, kv_head, first_row);
     const QueryRows dq = query_rows(call.dq, call.dq_strides, sequence, kv_head, problem.group);
-    FA_UNROLL
-    for (int step = 0; step < kRows * kPairs / kThreads; ++step) {
-      const int pair = step * kThreads + thread_index();
-      const int row = pair / kPairs, column = pair % kPairs * 2;
-      if (first_row + row >= row_end || column >= problem.head_dim) continue;
-      *reinterpret_cast<uint32_t*>(const_cast<uint16_t*>(row_of(dq, first_row + row)) + column) =
-          Type::pack(sums[Order::offset(row, column)] * problem.scale,
-                     sums[Order::offset(row, column + 1)] * problem.scale);
+    const int column = thread_index() % kPairs * 2;
+    Walk<QueryRows, kRowsAtOnce> walk(dq, first_row + thread_index() / kPairs);
+    for (int row = thread_index() / kPairs; row < kRows; row += kRowsAtOnce) {
+      if (first_row + row < row_end && column < problem.head_dim) {
+        *reinterpret_cast<uint32_t*>(const_cast<uint16_t*>(walk.address()) + column) =
+            Type::pack(sums[Order::offset(row, column)] * problem.scale,
+                       sums[Order::offset(row, column + 1)] * problem.scale);
+      }
+      walk.step();
     }
   }
 };

@@ -16,14 +16,16 @@ FA_DEVICE uint32_t chunk_address(uint32_t tile, int row, int chunk) {
   return tile + static_cast<uint32_t>(row * kDim * 2 + ((chunk ^ turn) << 4));
 }
 
-// The addresses of every kStep-th row.
+// The addresses of every kStep-th row. Where every head has keys of its own, no row must be divided.
 template <class Rows, int kStep>
 struct Walk {
   const Rows& rows;
   int row;
 
   FA_MEMBER Walk(const Rows& of, int first) : rows(of), row(first) {}
-  FA_MEMBER const uint16_t* address() const { return row_of(rows, row); }
+  FA_MEMBER const uint16_t* address() const {
+    return rows.group == 1 ? rows.first + row * rows.row_stride : row_of(rows, row);
+  }
   FA_MEMBER void step() { row += kStep; }
 };
 

@@ -41,6 +41,7 @@ std::vector<Case> long_cases() {
     c.keys = 290;
     c.packed = c.causal = true;
     c.batch = 3;
+    c.kv_heads = dim == 64 ? 2 : 1;
     cases.push_back(c);
   }
   return cases;
