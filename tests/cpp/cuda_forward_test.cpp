@@ -44,7 +44,8 @@ std::vector<Case> decode_cases(int dim) {
   all.softcap = 5.0f;
   all.dropout = 0.2f;
   all.causal = all.alibi = all.mask = true;
-  Case& packed = add("tokens of sequences, some without keys", 15, 1, 90);
+  Case& packed = add("tokens of sequences, some without keys", 15, 2, 90);
+  packed.kv_heads = 2;
   packed.packed = true;
   packed.batch = 3;
   packed.value_dim = dim - 24;
