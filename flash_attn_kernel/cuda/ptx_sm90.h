@@ -94,6 +94,23 @@ FA_DEVICE void store_matrices_transposed(uint32_t address, const uint32_t (&from
                : "memory");
 }
 
+// 16 bytes to shared memory.
+FA_DEVICE void store_numbers(uint32_t to, const float (&numbers)[4]) {
+  asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(to), "f"(numbers[0]), "f"(numbers[1]),
+               "f"(numbers[2]), "f"(numbers[3])
+               : "memory");
+}
+
+// thread_index(), asked for again: what follows from it is then no invariant of a loop that takes registers.
+FA_DEVICE int thread_index_anew() {
+  int index;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(index));
+  return index;
+}
+
+// The lanes of a warp meet; what each has written to shared memory, the others see.
+FA_DEVICE void sync_warp() { __syncwarp(); }
+
 // Barriers by number, 1 to 15 (0 is sync_block): they open when `threads` threads have come, of which those
 // that only arrive go on at once.
 FA_DEVICE void sync_some(int number, int threads) {

@@ -31,6 +31,10 @@ enum class Bug {
   kTooManyRegisters,  // a warpgroup claims what nobody released
   kUnevenArrivals,    // a numbered barrier with two counts
   kNoBulkWait,        // a thread ends while its bulk copy reads
+  kNoMeeting,         // a lane adds what the others may not have written yet
+  kNoMeetingAfter,    // they write again what it may still add
+  kNoReadWait,        // as it does itself, without waiting
+  kNoFenceOfSums,     // additions read what threads wrote
   kStrayThread,       // a warpgroup's threads issue different products
 };
 
@@ -42,6 +46,7 @@ struct Call {
   TensorMap tiles;
   float* out;  // (64, 128)
   float* copied;
+  float* sums;  // of 32 lanes
   Bug bug;
 };
 struct Kernel {
@@ -50,7 +55,25 @@ struct Kernel {
   static constexpr int kTileBytes = kRows * 128 * 2;
   static constexpr int kWrittenAt = kTileBytes;
   static constexpr int kBarriersAt = 2 * kTileBytes;
-  static constexpr int kSharedBytes = kBarriersAt + 64;
+  static constexpr int kSumsAt = kBarriersAt + 64;
+  static constexpr int kSharedBytes = kSumsAt + 32 * 16;
+
+  // What lanes write, one of them adds: 1 and then 2 for each.
+  static void add_twice(const Call& call, uint32_t to, int lane) {
+    const Bug bug = call.bug;
+    for (int i = 1; i <= 2; ++i) {
+      const float number = static_cast<float>(i), numbers[4] = {number, number, number, number};
+      if (lane == 0 && bug != Bug::kNoReadWait) wait_bulk_read<0>();
+      if (bug != Bug::kNoMeetingAfter) sync_warp();
+      store_numbers(to + static_cast<uint32_t>(16 * lane), numbers);
+      if (bug != Bug::kNoFenceOfSums) fence_async_proxy();
+      if (bug != Bug::kNoMeeting) sync_warp();
+      if (lane != 0) continue;
+      add_bulk(call.sums, to, 32 * 16);
+      commit_bulk();
+    }
+    if (lane == 0) wait_bulk_read<0>();
+  }
 
   static void run(const Call& call) {
     const Bug bug = call.bug;
@@ -116,6 +139,7 @@ struct Kernel {
         if (bug != Bug::kNoBulkWait) wait_bulk_read<0>();
       }
       wgmma_wait<0>();
+      if (warp == 0 && bug != Bug::kNoBulkWait) add_twice(call, tile + kSumsAt, lane);
       for (int i = 0; i < 64; ++i) {
         const int at_row = 16 * warp + lane / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + lane % 4 * 2 + i % 2;
         call.out[at_row * 128 + column] = c[i] + twos[i % 32];
@@ -131,11 +155,16 @@ std::string outcome(Bug bug, Async async, unsigned seed) {
   for (uint16_t& element : data)
     element = static_cast<uint16_t>(Float16::round(static_cast<float>(random() % 5) - 2.0f));
   const TensorView view{data.data(), {128, kRows, 2, 1}, {1, 128, kRows * 128, 0}, kRows};
-  std::vector<float> out(64 * 128, NAN), copied(16);
-  Call call{{}, out.data(), copied.data(), bug};
+  std::vector<float> out(64 * 128, NAN), copied(16), sums(32 * 4, 0.0f);
+  Call call{{}, out.data(), copied.data(), sums.data(), bug};
   std::memcpy(&call.tiles, &view, sizeof(view));
   simt::HopperBlock block(Kernel::kThreads, Kernel::kSharedBytes, {0, 0, 0}, async, seed);
-  if (!block.run([&] { Kernel::run(call); })) return block.complaint();
+  const bool is_done = block.run([&] { Kernel::run(call); });
+  simt::pending_sums().finish(&random);
+  if (!is_done) return block.complaint();
+  for (const float sum : sums) {
+    if (sum != 3.0f && bug != Bug::kNoBulkWait) return "a wrong sum";
+  }
   const auto at = [&](int tile, int row, int column) {
     return Float16::low(data[static_cast<size_t>((tile * kRows + row) * 128 + column)]);
   };
@@ -176,6 +205,10 @@ int main() {
       {Bug::kTooManyRegisters, "wait for each other"},
       {Bug::kUnevenArrivals, "two numbers of threads"},
       {Bug::kNoBulkWait, "bulk copies under way"},
+      {Bug::kNoMeeting, nullptr},
+      {Bug::kNoMeetingAfter, nullptr},
+      {Bug::kNoReadWait, "may still be read"},
+      {Bug::kNoFenceOfSums, "without fence.proxy.async"},
       {Bug::kStrayThread, "different products"},
   };
   for (const auto& [bug, part] : expected) {

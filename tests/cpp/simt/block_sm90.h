@@ -203,6 +203,9 @@ class BlockSm90 : public Block {
     Gathering known;
   };
 
+  int count_;
+  int agents_;
+
   Clock& clock() { return clocks_[static_cast<size_t>(current_)]; }
   Clock& clock_of(int thread) { return clocks_[static_cast<size_t>(thread)]; }
   int proxy_agent(int thread) const { return count_ + thread; }
@@ -331,8 +334,6 @@ class BlockSm90 : public Block {
     return true;
   }
 
-  int count_;
-  int agents_;
   std::vector<Clock> clocks_;
   std::vector<Gathering> meetings_;
   std::vector<Use> uses_;

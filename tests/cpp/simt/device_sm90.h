@@ -70,6 +70,12 @@ FA_DEVICE void store_matrices_transposed(uint32_t address, const uint32_t (&from
   scatter_matrices("stmatrix.trans", address, from, true);
 }
 
+FA_DEVICE void store_numbers(uint32_t to, const float (&numbers)[4]) {
+  hopper_block()->store(to, numbers, 16);
+}
+FA_DEVICE int thread_index_anew() { return thread_index(); }
+FA_DEVICE void sync_warp() { hopper_block()->sync_warp(); }
+
 FA_DEVICE void sync_some(int number, int threads) { hopper_block()->sync_some(number, threads); }
 FA_DEVICE void arrive_some(int number, int threads) { hopper_block()->arrive_some(number, threads); }
 

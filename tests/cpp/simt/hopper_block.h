@@ -33,7 +33,16 @@ class HopperBlock final : public BlockSm90 {
   HopperBlock(int threads, int shared_bytes, Index3 index, Async async, unsigned seed)
       : BlockSm90(threads, shared_bytes, index, async, seed),
         issuers_(static_cast<size_t>(threads)),
-        warpgroups_(static_cast<size_t>(threads + 127) / 128) {}
+        warpgroups_(static_cast<size_t>(threads + 127) / 128),
+        warp_meetings_(static_cast<size_t>(threads / 32), Gathering(agents_)) {}
+
+  // A barrier of a warp: its lanes learn what each of them knows.
+  void sync_warp() {
+    Gathering& meeting = warp_meetings_[static_cast<size_t>(current_ / 32)];
+    release_to(meeting);
+    meet("syncwarp", nullptr, nullptr, [&](const void* const*, void* const*) { meeting.open(); });
+    clock().learn(meeting.opened);
+  }
 
   void fence_products() { issuer().has_fence = true; }
   void commit_products() { issuer().groups.push_back(issuer().issued); }
@@ -82,7 +91,8 @@ class HopperBlock final : public BlockSm90 {
     mine.has_fence = false;
   }
 
-  // Contiguous copies to global memory, done when waited for or at once.
+  // Contiguous copies to global memory, done when waited for or at once; sums, which others may add to, are
+  // read then, and done when the grid has ended.
   void bulk(void* to, uint32_t from, int bytes, bool add) {
     if (from % 16 != 0 || bytes % 16 != 0 || reinterpret_cast<uintptr_t>(to) % 16 != 0)
       complain("a bulk copy that is not in units of 16 bytes");
@@ -275,11 +285,9 @@ class HopperBlock final : public BlockSm90 {
     for (const BulkCopy& copy : copies) {
       if (!copy.add) std::memcpy(copy.to, shared_.get() + copy.from, static_cast<size_t>(copy.bytes));
       for (int i = 0; copy.add && i < copy.bytes; i += 4) {
-        float number, sum;
+        float number;
         std::memcpy(&number, shared_.get() + copy.from + i, 4);
-        std::memcpy(&sum, copy.to + i, 4);
-        sum += number;
-        std::memcpy(copy.to + i, &sum, 4);
+        add(reinterpret_cast<float*>(copy.to + i), number);
       }
     }
     copies.clear();
@@ -287,6 +295,7 @@ class HopperBlock final : public BlockSm90 {
 
   std::vector<Issuer> issuers_;
   std::vector<Warpgroup> warpgroups_;
+  std::vector<Gathering> warp_meetings_;
   std::map<int, Bulk> bulk_groups_;
 };
 
