@@ -32,21 +32,41 @@ inline bool encode_maps(const BackwardCall& call, const Device& device, HopperBa
                        &own->v);
 }
 
-template <class Keys, class Queries, class Device, class Launcher>
-inline void launch_hopper_backward_kernels(const BackwardCall& call, int64_t longest_query,
-                                           int64_t longest_key, const Device& device,
-                                           const Launcher& launcher) {
-  HopperBackwardCall own{};
-  own.has_maps = encode_maps(call, device, &own);
-  own.group = call.problem.group;
-  own.call = call;
-  own.call.problem.group = 1;
-  own.call.problem.kv_heads = call.problem.heads;
-  const int batch = call.placement.batch;
-  launcher.template run<Keys>(Grid{blocks_of(longest_key, Keys::kKeys), call.problem.kv_heads, batch}, own);
-  launcher.template run<Queries>(Grid{blocks_of(longest_query, Queries::kRows), call.problem.heads, batch},
-                                 own);
+// The same call with every query head's keys named by that head.
+inline BackwardCall by_heads(BackwardCall call) {
+  call.problem.group = 1;
+  call.problem.kv_heads = call.problem.heads;
+  return call;
 }
+
+// A call with sums of dQ has one large kernel, others have two.
+template <class Type, int kDim>
+struct HopperBackwardOfWidth {
+  typedef HopperBackwardKeys<Type, kDim, kDim == 128 ? 3 : 4, false> Keys;
+  typedef HopperBackwardQueries<Type, kDim, kDim == 128 ? 2 : 3> Queries;
+  typedef HopperBackwardKeys<Type, kDim, kDim == 128 ? 2 : 4, true> OnePass;
+  typedef RoundQueries<Type, typename OnePass::Shares::Order> Round;
+
+  template <class Device, class Launcher>
+  static void launch(const BackwardCall& call, int64_t longest_query, int64_t longest_key,
+                     const Device& device, const Launcher& launcher) {
+    HopperBackwardCall own{};
+    own.has_maps = encode_maps(call, device, &own);
+    own.group = call.problem.group;
+    own.call = by_heads(call);
+    const Grid keys{blocks_of(longest_key, Keys::kKeys), call.problem.kv_heads, call.placement.batch};
+    const auto rows = [&](int rows_of_block) {
+      return Grid{blocks_of(longest_query, rows_of_block), call.problem.heads, call.placement.batch};
+    };
+    if (call.dq_sums == nullptr) {
+      launcher.template run<Keys>(keys, own);
+      launcher.template run<Queries>(rows(Queries::kRows), own);
+    } else {
+      launcher.template run<OnePass>(keys, own);
+      launcher.template run<Round>(rows(Round::kRows), own.call);
+    }
+  }
+};
 
 template <class Type, class Device, class Launcher>
 inline void launch_hopper_backward_of_width(const BackwardCall& call, int64_t longest_query,
@@ -54,11 +74,9 @@ inline void launch_hopper_backward_of_width(const BackwardCall& call, int64_t lo
                                             const Launcher& launcher) {
   launch_backward_preparation<Type>(call, longest_query, launcher);
   if (widest_head(call.problem) > 64) {
-    launch_hopper_backward_kernels<HopperBackwardKeys<Type, 128, 3>, HopperBackwardQueries<Type, 128, 2>>(
-        call, longest_query, longest_key, device, launcher);
+    HopperBackwardOfWidth<Type, 128>::launch(call, longest_query, longest_key, device, launcher);
   } else {
-    launch_hopper_backward_kernels<HopperBackwardKeys<Type, 64, 4>, HopperBackwardQueries<Type, 64, 3>>(
-        call, longest_query, longest_key, device, launcher);
+    HopperBackwardOfWidth<Type, 64>::launch(call, longest_query, longest_key, device, launcher);
   }
 }
 
@@ -68,9 +86,16 @@ inline bool suits_hopper(const BackwardCall& call, int64_t longest_query) {
   return widest_head(call.problem) <= 128 && longest_query >= kBoxRows;
 }
 
+// Both formats have the same sums.
+inline int64_t hopper_dq_sums_size_of_width(const BackwardCall& call) {
+  const Problem problem = by_heads(call).problem;
+  return widest_head(problem) > 64 ? QuerySums<BulkOrder<128>>::size(problem, call.placement)
+                                   : QuerySums<BulkOrder<64>>::size(problem, call.placement);
+}
+
 // Whether they take the call; then also how many floats of `dq_sums` they can use.
 inline bool find_hopper_dq_sums(const BackwardCall& call, int64_t longest_query, int64_t* floats) {
-  *floats = 0;  // dQ is a kernel of its own, whatever the order may be
+  *floats = hopper_dq_sums_size_of_width(call);
   return suits_hopper(call, longest_query);
 }
 

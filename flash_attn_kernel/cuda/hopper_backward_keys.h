@@ -1,16 +1,18 @@
-// dK and dV of a block of 128 keys on Hopper, over all query heads that share them. Two warpgroups take 64
-// keys each.
+// dK and dV of a block of 128 keys on Hopper, over all query heads that share them; and, with kAdds, its
+// share of dQ. Two warpgroups take 64 keys each.
 //
 // Keys are the rows of S^T = K Q^T and dP^T = V dO^T, so P^T and dS^T are operands of dV += P^T dO and dK +=
-// dS^T Q from registers. dP is computed while the probabilities are, and dV grows while dS is.
+// dS^T Q from registers. dP is computed while the probabilities are, dV grows while dS is made, and dK while
+// the share of dQ is written and the next S is under way.
 #pragma once
 
-#include "hopper_backward.h"
+#include "hopper_query_shares.h"
 
 namespace flash_attn_gpu {
 
-template <class Type, int kDim, int kStages>
+template <class Type, int kDim, int kStages, bool kAdds>
 struct HopperBackwardKeys {
+  typedef HopperQueryShares<Type, kDim, 128> Shares;
   static constexpr int kConsumers = 2;
   static constexpr int kThreads = kWarpgroup * (1 + kConsumers);
   static constexpr int kKeys = 64 * kConsumers;
@@ -22,16 +24,19 @@ struct HopperBackwardKeys {
 
   struct Facts {
     GradientFacts<kRows> rows;
+    float* sums;    // of dQ of these rows
     int is_masked;  // whether some row does not see some key
   };
 
-  // Shared memory: K, V, the stages of Q and dO, what their rows stand for, barriers.
+  // Shared memory: K, V, the stages of Q and dO, what shares of dQ take, what the rows stand for, barriers.
   static constexpr int kKeyBytes = kKeys * kDim * 2;
   static constexpr int kRowBytes = kRows * kDim * 2;
   static constexpr int kStagesAt = 2 * kKeyBytes;
-  static constexpr int kFactsAt = kStagesAt + kStages * 2 * kRowBytes;
+  static constexpr int kSharesAt = kStagesAt + kStages * 2 * kRowBytes;
+  static constexpr int kFactsAt = kSharesAt + (kAdds ? Shares::kBytes : 0);
   static constexpr int kBarriersAt = kFactsAt + kStages * static_cast<int>(sizeof(Facts));
   static constexpr int kSharedBytes = kBarriersAt + 8 * (1 + 2 * kStages);
+  static_assert(kSharedBytes <= 227 << 10, "a block has at most 227 KB");
 
   FA_DEVICE uint32_t memory() { return shared_address(swizzled_memory()); }
   FA_DEVICE uint32_t query_tile(int stage) {
@@ -93,6 +98,7 @@ struct HopperBackwardKeys {
         Facts* facts = facts_of(turn.stage);
         describe_gradient_rows<kRows, kWarpgroup>(call, sequence, head, row, &facts->rows);
         if (thread_index() == 0) {
+          if (kAdds) facts->sums = Shares::Sums::tile(call, sequence, head, row);
           facts->is_masked = needs_mask(problem, sequence, row, row + kRows, sequence.query_len,
                                         KeyRange{first_key, first_key + kKeys});
         }
@@ -139,6 +145,7 @@ struct HopperBackwardKeys {
     const ScoreScale scale = score_scale(problem);
     const int key_in_tile = 64 * consumer_index();
     const int key = first_key + key_in_tile + thread_index() % kWarpgroup / 32 * 16;
+    const Shares shares{memory() + kSharesAt};
     float dkeys[kDim / 2] = {};
     float dvalues[kDim / 2] = {};
     Turn<kStages> turn{0, 0};
@@ -173,15 +180,32 @@ struct HopperBackwardKeys {
                        dscore_of(problem.dropout, scores[i + 1], dscores[i + 1], facts.rows.delta[row + 1]));
       }
       pin(ds);
+      float share[Shares::kCount];
+      if constexpr (kAdds) {
+        shares.keep(ds, blocks);
+        if (Shares::takes(blocks)) {
+          pin(share);
+          wgmma_fence();
+          shares.start_product(memory(), blocks, share);
+        }
+      }
       pin(dkeys);
       wgmma_fence();
       start_add_product<Type, kDim, kRows>(ds, queries, dkeys);
-      wgmma_wait<0>();
+      wgmma_wait<1>();
       pin(dvalues);
+      if constexpr (kAdds) {
+        if (Shares::takes(blocks)) {
+          pin(share);
+          shares.add(share, facts.sums);
+        }
+      }
+      wgmma_wait<0>();
       pin(dkeys);
       if (thread_index() % 32 == 0) arrive(empty(turn.stage));
       advance(turn);
     }
+    if (kAdds && thread_index() % 32 == 0) wait_bulk_read<0>();
     const HeadPlace place = keys_of(find_sequence(call.placement, block_z()), block_y());
     write_gradient<Type, kDim>(call.dk, call.dk_strides, place, key, problem.head_dim, problem.scale, dkeys);
     write_gradient<Type, kDim>(call.dv, call.dv_strides, place, key, problem.value_dim, 1.0f, dvalues);
