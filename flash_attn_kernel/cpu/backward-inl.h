@@ -73,7 +73,7 @@ struct Backward {
   template <int kVectors>
   static void differentiate_block(const Problem& problem, const ScoreScale& scale, const LaneBlock& lanes,
                                   int first_key, int last_key, BlockRange range, const BackwardWorkspace& w,
-                                  const BackwardViews& views, int row) {
+                                  const BackwardViews& views, int row, bool has_queries) {
     constexpr int kStride = kVectors * kVectorLanes;
     const int head_words = words_of(Words(), problem.head_dim);
     const int value_words = words_of(Words(), problem.value_dim);
@@ -104,13 +104,17 @@ struct Backward {
     // 5 softmax, and its derivative
     differentiate<kVectors>(problem, scale, lanes, first_key, range, w, row);
     const GradientTiles tiles = arrange_gradients<kVectors>(Words(), w, range.begin, range.end);
-    // dQ += dS K
+    // dQ += dS K; what comes first makes zeros unnecessary
     const int64_t first_step = first / kPerWord;
-    product<Words, Into::kAdd, kVectors>(
-        ProductOperands{views.keys_padded.words + first_step * views.keys_padded.row, views.keys_padded.dim,
-                        views.keys_padded.row, tiles.ds_steps + first_step * kStride, kStride,
-                        w.dqueries_t + static_cast<int64_t>(row) * padded_head, kStride},
-        dim_rows(Words(), problem.head_dim), count / kPerWord, nullptr);
+    (has_queries
+         ? product<Words, Into::kAdd, kVectors>
+         : product<Words, Into::kStore,
+                   kVectors>)(ProductOperands{views.keys_padded.words + first_step * views.keys_padded.row,
+                                              views.keys_padded.dim, views.keys_padded.row,
+                                              tiles.ds_steps + first_step * kStride, kStride,
+                                              w.dqueries_t + static_cast<int64_t>(row) * padded_head,
+                                              kStride},
+                              dim_rows(Words(), problem.head_dim), count / kPerWord, nullptr);
     // dV += P^T dO, dK += dS^T Q
     const int64_t row_step = row / kPerWord;
     // Rows that are not there have zeros in all operands: tiles take them along.
@@ -181,7 +185,6 @@ struct Backward {
       w.lse[i] = lse_log2(sequence.lse[at]);
       w.delta[i] = gradients.delta[at];
     }
-    zero_words(w.dqueries_t, static_cast<int64_t>(blocks) * kLaneBlock * padded_dim(problem.head_dim));
     return blocks;
   }
 
@@ -189,33 +192,37 @@ struct Backward {
     Carver carver{base, 0};
     const BackwardWorkspace w =
         carve_backward_workspace<Words>(context.problem->head_dim, context.problem->value_dim, &carver);
-    for (int row = task.row_begin; row < task.row_end; row += kBackwardTaskRows) {
-      const int row_end = task.row_end - row < kBackwardTaskRows ? task.row_end : row + kBackwardTaskRows;
-      run_chunk(context, task, row, row_end, w);
+    int keys_begun = 0;  // keys before this one have sums
+    for (int row = task.row_begin; row < task.row_end; row += kBackwardRows) {
+      const int row_end = task.row_end - row < kBackwardRows ? task.row_end : row + kBackwardRows;
+      run_chunk(context, task, row, row_end, w, &keys_begun);
     }
   }
 
   static void run_chunk(const BackwardContext& context, const BackwardTask& task, int row_begin, int row_end,
-                        const BackwardWorkspace& w) {
+                        const BackwardWorkspace& w, int* keys_begun) {
     const Problem& problem = *context.problem;
     const Sequence& sequence = context.sequences[task.sequence];
     const ScoreScale scale = score_scale(problem);
-    LaneBlock lanes[kBackwardTaskBlocks];
+    LaneBlock lanes[kBackwardBlocks];
+    bool has_queries[kBackwardBlocks] = {};
     BackwardViews views;
     const int blocks = load_chunk(context, task, row_begin, row_end, scale, w, &views, lanes);
-    const bool is_first = row_begin == task.row_begin;
+    const bool writes = task.is_whole && row_end == task.row_end;
 
     const KeyRange seen{lanes[0].seen_by_some.begin, lanes[blocks - 1].seen_by_some.end};
     const KeyRows<Type> key_source =
         key_rows<Type>(problem, sequence, sequence.k, problem.k, task.kv_head, seen.begin);
     const KeyRows<Type> value_source =
         key_rows<Type>(problem, sequence, sequence.v, problem.v, task.kv_head, seen.begin);
+    const int sums_end = writes ? sequence.key_len : seen.end;
     for (int n0 = 0; n0 < sequence.key_len; n0 += kKeyBlock) {
       const int count = sequence.key_len - n0 < kKeyBlock ? sequence.key_len - n0 : kKeyBlock;
       const bool is_seen = n0 < seen.end && seen.begin < n0 + count;
-      if (!is_seen && !is_first) continue;  // nothing to add
-      find_key_gradients(context, task, n0, w, &views);
-      if (is_first) {
+      const bool begins = *keys_begun <= n0 && n0 < sums_end;
+      if (!is_seen && !begins && !writes) continue;  // nothing to add
+      find_key_gradients(context, task, n0, begins && writes, w, &views);
+      if (begins) {
         zero_words(views.dkeys, static_cast<int64_t>(kKeyBlock) * padded_dim(problem.head_dim));
         zero_words(views.dvalues, static_cast<int64_t>(kKeyBlock) * padded_dim(problem.value_dim));
       }
@@ -229,22 +236,28 @@ struct Backward {
           if (range.begin == range.end) continue;
           with_vectors(lanes[b].rows, [&](auto vectors) {
             differentiate_block<decltype(vectors)::kValue>(problem, scale, lanes[b], n0, sequence.key_len,
-                                                           range, w, views, b * kLaneBlock);
+                                                           range, w, views, b * kLaneBlock, has_queries[b]);
           });
+          has_queries[b] = true;
         }
       }
-      if (task.accumulator < 0) write_key_gradients(context, task, n0, count, w);
+      if (writes) write_key_gradients(context, task, n0, count, views);
+    }
+    if (*keys_begun < sums_end) *keys_begun = round_up(sums_end, kKeyBlock);
+    const int64_t block_dqueries = static_cast<int64_t>(kLaneBlock) * padded_dim(problem.head_dim);
+    for (int b = 0; b < blocks; ++b) {
+      if (!has_queries[b]) zero_words(w.dqueries_t + b * block_dqueries, block_dqueries);
     }
     write_query_gradients(context, task, lanes, blocks, w);
   }
 
-  // Where dK and dV of one block are summed: in the task's share, or in scratch memory until they are
-  // written.
+  // Where dK and dV of one block are summed: with what other rows gave, or in scratch memory if these are
+  // all.
   static void find_key_gradients(const BackwardContext& context, const BackwardTask& task, int first_key,
-                                 const BackwardWorkspace& w, BackwardViews* views) {
+                                 bool in_scratch, const BackwardWorkspace& w, BackwardViews* views) {
     views->dkeys = w.dkeys;
     views->dvalues = w.dvalues;
-    if (task.accumulator < 0) return;
+    if (in_scratch) return;
     const Problem& problem = *context.problem;
     const int64_t keys = round_up(context.sequences[task.sequence].key_len, kKeyBlock);
     const int64_t padded_head = padded_dim(problem.head_dim);
@@ -253,9 +266,9 @@ struct Backward {
     views->dvalues = share + keys * padded_head + first_key * padded_dim(problem.value_dim);
   }
 
-  // dK and dV of one block of a task that sees all rows.
+  // dK and dV of one block, of sums over all rows.
   static void write_key_gradients(const BackwardContext& context, const BackwardTask& task, int first_key,
-                                  int count, const BackwardWorkspace& w) {
+                                  int count, const BackwardViews& views) {
     const Problem& problem = *context.problem;
     const SequenceGradients& gradients = context.gradients[task.sequence];
     const int64_t padded_head = padded_dim(problem.head_dim);
@@ -265,8 +278,8 @@ struct Backward {
     Stored* dkeys = static_cast<Stored*>(gradients.dk) + task.kv_head * dk.head + first_key * dk.row;
     Stored* dvalues = static_cast<Stored*>(gradients.dv) + task.kv_head * dv.head + first_key * dv.row;
     for (int n = 0; n < count; ++n) {
-      store_row(dkeys + n * dk.row, w.dkeys + n * padded_head, problem.scale, problem.head_dim);
-      store_row(dvalues + n * dv.row, w.dvalues + n * padded_value, 1.0f, problem.value_dim);
+      store_row(dkeys + n * dk.row, views.dkeys + n * padded_head, problem.scale, problem.head_dim);
+      store_row(dvalues + n * dv.row, views.dvalues + n * padded_value, 1.0f, problem.value_dim);
     }
   }
 
@@ -305,18 +318,19 @@ struct Backward {
     const float* keys = context.accumulators + task.accumulator;
     const float* values = keys + round_up(sequence.key_len, kKeyBlock) * padded_head;
     for (int64_t key = task.key_begin; key < task.key_end; ++key) {
-      sum_row(keys + key * padded_head, task.parts, task.part_stride, problem.scale, problem.head_dim,
+      sum_row(keys + key * padded_head, task, problem.scale, problem.head_dim,
               static_cast<Stored*>(gradients.dk) + task.kv_head * dk.head + key * dk.row);
-      sum_row(values + key * padded_value, task.parts, task.part_stride, 1.0f, problem.value_dim,
+      sum_row(values + key * padded_value, task, 1.0f, problem.value_dim,
               static_cast<Stored*>(gradients.dv) + task.kv_head * dv.head + key * dv.row);
     }
   }
 
-  static FA_INLINE void sum_row(const float* from, int parts, int64_t part_stride, float scale, int dim,
+  static FA_INLINE void sum_row(const float* from, const KeyGradientSum& task, float scale, int dim,
                                 Stored* to) {
     for (int d = 0; d < dim; d += kVectorLanes) {
       Vec sum = Vec{};
-      for (int part = 0; part < parts; ++part) sum += load(from + part * part_stride + d);
+      for (int part = task.first_part; part < task.parts; ++part)
+        sum += load(from + part * task.part_stride + d);
       store_first(Type(), to + d, sum * scale, dim - d);
     }
   }

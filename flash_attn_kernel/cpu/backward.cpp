@@ -15,9 +15,9 @@ namespace {
 
 using flash_attn::ceil_div;
 
-constexpr int kWantedTasks = 16;
+constexpr int kWantedTasks = 8;                       // where half of the rows that fit is enough for a task
+constexpr int kMostTasks = 16;                        // where each then has as many as fit
 constexpr int kDeltaRows = 256;                       // queries of one delta task
-constexpr int kSumKeys = 128;                         // keys of one summing task
 constexpr int64_t kMostAccumulatorFloats = 64 << 20;  // 256 MiB: what shares of dK and dV may take
 
 struct BackwardPlan {
@@ -31,8 +31,20 @@ int64_t share_floats(const Sequence& sequence, const TileShape& shape) {
   return static_cast<int64_t>(flash_attn::round_up(sequence.key_len, shape.key_block)) * shape.key_gradient;
 }
 
-// Into how many tasks the rows of one KV head are cut. One share of dK and dV is kept per task.
-int row_parts(const Problem& problem, const Sequence* sequences, int64_t count, const TileShape& shape) {
+// Into how many tasks the rows of a KV head may be cut: as many as the numbers of tasks above ask for, and as
+// there is memory for. A task has sums of dK and dV, so fewer of them are less work.
+struct RowParts {
+  int wanted;
+  int most;
+
+  int of(int rows, const TileShape& shape) const {
+    const int few = std::min(wanted, ceil_div(rows, shape.backward_rows / 2));
+    return std::max(few, std::min(most, ceil_div(rows, shape.backward_rows)));
+  }
+};
+
+RowParts find_row_parts(const Problem& problem, const Sequence* sequences, int64_t count,
+                        const TileShape& shape) {
   int64_t pairs = 0;
   int64_t share = 0;  // floats, if every KV head had one part
   for (int64_t s = 0; s < count; ++s) {
@@ -40,10 +52,19 @@ int row_parts(const Problem& problem, const Sequence* sequences, int64_t count, 
     pairs += problem.kv_heads;
     share += problem.kv_heads * share_floats(sequences[s], shape);
   }
-  if (pairs == 0) return 1;
-  const int64_t wanted = (kWantedTasks + pairs - 1) / pairs;
-  const int64_t affordable = share == 0 ? wanted : std::max<int64_t>(1, kMostAccumulatorFloats / share);
-  return static_cast<int>(std::min(wanted, affordable));
+  if (pairs == 0) return RowParts{1, 1};
+  const int64_t affordable = share == 0 ? kMostTasks : std::max<int64_t>(1, kMostAccumulatorFloats / share);
+  const auto parts_for = [&](int tasks) {
+    return static_cast<int>(std::min((tasks + pairs - 1) / pairs, affordable));
+  };
+  return RowParts{parts_for(kWantedTasks), parts_for(kMostTasks)};
+}
+
+// The keys that rows before `row_end` see end here, if rows see keys at all; later rows see no fewer.
+int end_of_seen(const Problem& problem, const Sequence& sequence, int row_end) {
+  const flash_attn::Visibility visibility = flash_attn::make_visibility(
+      sequence.query_len, sequence.key_len, problem.causal, problem.window_left, problem.window_right);
+  return flash_attn::visible_keys(visibility, flash_attn::row_position(row_end - 1, problem.group)).end;
 }
 
 int64_t work(const Problem& problem, const Sequence& sequence, int row_begin, int row_end) {
@@ -57,16 +78,15 @@ int64_t work(const Problem& problem, const Sequence& sequence, int row_begin, in
 BackwardPlan plan_backward(const Problem& problem, const Sequence* sequences, int64_t count,
                            const TileShape& shape) {
   BackwardPlan plan;
-  const int wanted_parts = row_parts(problem, sequences, count, shape);
+  const RowParts cut = find_row_parts(problem, sequences, count, shape);
   for (int64_t s = 0; s < count; ++s) {
     const Sequence& sequence = sequences[s];
     const int rows = sequence.query_len * problem.group;
     if (rows == 0) continue;
-    const int chunks = ceil_div(rows, shape.backward_rows);
-    const int step = ceil_div(chunks, std::min(wanted_parts, chunks)) * shape.backward_rows;
+    const int step = flash_attn::round_up(ceil_div(rows, cut.of(rows, shape)), shape.lanes);
     const int parts = ceil_div(rows, step);
-    const bool direct = chunks == 1;
-    const int64_t share = share_floats(sequence, shape);
+    const bool keeps_sums = rows > shape.backward_rows || parts > 1;
+    const int64_t share = keeps_sums ? share_floats(sequence, shape) : 0;
     for (int32_t kv_head = 0; kv_head < problem.kv_heads; ++kv_head) {
       const int64_t first = plan.accumulator_floats;
       for (int part = 0; part < parts; ++part) {
@@ -75,15 +95,22 @@ BackwardPlan plan_backward(const Problem& problem, const Sequence* sequences, in
         task.kv_head = kv_head;
         task.row_begin = part * step;
         task.row_end = std::min(rows, task.row_begin + step);
-        task.accumulator = direct ? -1 : first + part * share;
+        task.is_whole = parts == 1;
+        task.accumulator = keeps_sums ? first + part * share : -1;
         task.cost = work(problem, sequence, task.row_begin, task.row_end);
         plan.tasks.push_back(task);
       }
-      if (direct) continue;
       plan.accumulator_floats += parts * share;
-      for (int key = 0; key < sequence.key_len; key += kSumKeys) {
+      if (parts == 1) continue;
+      int first_part = 0;
+      for (int key = 0; key < sequence.key_len; key += shape.key_block) {
+        while (first_part < parts &&
+               end_of_seen(problem, sequence, std::min(rows, (first_part + 1) * step)) <= key) {
+          ++first_part;
+        }
         plan.sums.push_back({static_cast<int32_t>(s), kv_head, key,
-                             std::min(key + kSumKeys, sequence.key_len), parts, first, share});
+                             std::min(key + shape.key_block, sequence.key_len), first_part, parts, first,
+                             share});
       }
     }
   }

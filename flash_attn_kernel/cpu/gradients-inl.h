@@ -6,9 +6,11 @@
 namespace flash_attn_cpu {
 namespace {
 
-// Rows whose operands (Q and dO in both layouts, and dQ) one task keeps: about 1.3 MB at head dim 128.
-constexpr int kBackwardTaskRows = 528 / kLaneBlock * kLaneBlock;
-constexpr int kBackwardTaskBlocks = kBackwardTaskRows / kLaneBlock;
+// Rows whose operands (Q and dO in both layouts, and dQ) a task has in work at a time: about 2.6 MB at head
+// dim 128. They come in order, which a prefetcher foresees; fewer rows would read and write the sums of dK
+// and dV more often.
+constexpr int kBackwardRows = 1056 / kLaneBlock * kLaneBlock;
+constexpr int kBackwardBlocks = kBackwardRows / kLaneBlock;
 
 struct BackwardWorkspace {
   float* queries_t;    // per lane block: (words, lanes)
@@ -25,13 +27,13 @@ struct BackwardWorkspace {
   float* dscores;      // (keys, lanes): dP, then dS
   float* dscore_rows;  // (keys, lanes / per word), where dS does not serve both ways
   float* cap_slope;    // (keys, lanes): the derivative of the soft cap
-  float* dkeys;        // (keys, padded head_dim), of a task that writes dK and dV itself
+  float* dkeys;        // (keys, padded head_dim), of keys whose sums begin and end with the same rows
   float* dvalues;      // (keys, padded value_dim)
 };
 
 template <class Words>
 inline BackwardWorkspace carve_backward_workspace(int head_dim, int value_dim, Carver* carver) {
-  const int64_t rows = kBackwardTaskRows, keys = kKeyBlock;
+  const int64_t rows = kBackwardRows, keys = kKeyBlock;
   const int64_t head_words = words_of(Words(), head_dim), value_words = words_of(Words(), value_dim);
   BackwardWorkspace w;
   w.queries_t = carve(carver, rows * head_words);

@@ -35,19 +35,23 @@ struct BackwardTask {
   int32_t kv_head;
   int32_t row_begin;
   int32_t row_end;
-  int64_t accumulator;  // -1: writes dk and dv; else its offset in floats in the accumulators
+  bool is_whole;  // these are all rows of the KV head: the task writes dk and dv
+  int64_t
+      accumulator;  // its sums of dK and dV: their offset in floats in the accumulators; -1: none are kept
   int64_t cost;
 };
 
-// dK and dV of a KV head, to be summed over tasks: (keys, padded head_dim) then (keys, padded value_dim),
-// with as many keys as whole blocks have.
+// dK and dV of some keys of a KV head, to be summed over tasks: (keys, padded head_dim) then (keys, padded
+// value_dim), with as many keys as whole blocks have. Earlier parts may see none of these keys and have no
+// sums of them.
 struct KeyGradientSum {
   int32_t sequence;
   int32_t kv_head;
   int32_t key_begin;
   int32_t key_end;
+  int32_t first_part;
   int32_t parts;
-  int64_t accumulator;  // of the first part
+  int64_t accumulator;  // of part 0
   int64_t part_stride;
 };
 
@@ -71,7 +75,7 @@ struct TileShape {
   int32_t lanes;               // queries of one lane block
   int32_t key_block;           // keys of one block
   int32_t forward_rows;        // the most rows of one forward task
-  int32_t backward_rows;       // rows of one backward task
+  int32_t backward_rows;       // rows that a backward task has in work at a time
   int32_t key_gradient;        // floats of dK and dV that one key has in such a task's sums
   int64_t forward_workspace;   // floats that one forward task needs
   int64_t backward_workspace;  // floats that one backward task needs

@@ -28,7 +28,7 @@ struct Kernels {
     shape->lanes = kLaneBlock;
     shape->key_block = kKeyBlock;
     shape->forward_rows = forward_rows;
-    shape->backward_rows = kBackwardTaskRows;
+    shape->backward_rows = kBackwardRows;
     shape->key_gradient = padded_dim(head_dim) + padded_dim(value_dim);
     shape->forward_workspace = forward.used > decode.used ? forward.used : decode.used;
     shape->backward_workspace = backward.used;
