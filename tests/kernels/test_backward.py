@@ -7,10 +7,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from tests.kernels.cases import CASES, DTYPES, AttentionCase, draw_inputs
+from tests.kernels.cases import CASES, DTYPES, AttentionCase, Options, draw_inputs
 from tests.kernels.random_cases import attention_cases
 from tests.kernels.running import check_gradients, draw_upstream, run_kernel
 
+# More rows than a task has in work at a time (1056, on x86): of KV heads that are a task each, and of one that is cut.
+MANY_ROWS = [
+    AttentionCase(f"{heads}_heads_{keys}_keys_{window}", (1100,), (keys,), heads, heads, head_dim=8,
+                  options=Options(causal=True, window_size=(window, 0)))
+    for heads, keys, window in [(8, 1200, -1), (8, 600, 100), (1, 1200, -1), (1, 700, 150)]
+]  # fmt: skip
 SINKS = AttentionCase("sinks", heads=4, heads_k=2, extras=frozenset({"sinks"}))
 
 
@@ -18,6 +24,11 @@ SINKS = AttentionCase("sinks", heads=4, heads_k=2, extras=frozenset({"sinks"}))
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_case(flash: ModuleType, case: AttentionCase, dtype: torch.dtype) -> None:
     check_gradients(flash, case, dtype)
+
+
+@pytest.mark.parametrize("case", MANY_ROWS, ids=lambda case: case.name)
+def test_many_rows(flash: ModuleType, case: AttentionCase) -> None:
+    check_gradients(flash, case, torch.float32)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
