@@ -99,7 +99,7 @@ void check_gradient(const Case& c, const char* what, const Rows<Type>& actual,
 class SumsOfQueries {
  public:
   explicit SumsOfQueries(int64_t size) : floats_(static_cast<size_t>(size) + 2 * kGuard, kUntouched) {
-    std::fill(floats_.begin() + kGuard, floats_.end() - kGuard, 0.0f);
+    std::fill_n(data(), size, 0.0f);
   }
   float* data() { return floats_.data() + kGuard; }
   bool is_left_alone() const {
