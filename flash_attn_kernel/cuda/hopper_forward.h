@@ -106,8 +106,8 @@ struct HopperForward {
     wait_phase(tiles.queries_full(), query_parity);
     wait_phase(tiles.keys_full(Copies::stage_of(use)), Copies::parity_of(use));
     take_turn();
-    wgmma_fence();
     pin(scores);
+    wgmma_fence();
     multiply_keys(tiles, Copies::stage_of(use), scores);
     wgmma_commit();
     pass_turn();
@@ -124,12 +124,14 @@ struct HopperForward {
       const int before = use++;
       wait_phase(tiles.keys_full(Copies::stage_of(use)), Copies::parity_of(use));
       take_turn();
-      wgmma_fence();
       pin(scores);
       pin(r.out);
+      pin(p);
+      wgmma_fence();
       multiply_keys(tiles, Copies::stage_of(use), scores);
       wgmma_commit();
       wait_phase(tiles.values_full(Copies::stage_of(before)), Copies::parity_of(before));
+      wgmma_fence();
       add_values(tiles, Copies::stage_of(before), p, r.out);
       wgmma_commit();
       pass_turn();
@@ -146,8 +148,9 @@ struct HopperForward {
       Scores::template round<Type>(scores, p);
     }
     wait_phase(tiles.values_full(Copies::stage_of(use)), Copies::parity_of(use));
-    wgmma_fence();
     pin(r.out);
+    pin(p);
+    wgmma_fence();
     add_values(tiles, Copies::stage_of(use), p, r.out);
     wgmma_commit();
     wgmma_wait<0>();
