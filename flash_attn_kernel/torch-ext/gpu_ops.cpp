@@ -32,9 +32,10 @@ bool is_copied_whole(const Tensor& tensor) {
   return tensor.size(tensor.dim() - 1) == 1 || tensor.stride(tensor.dim() - 1) == 1;
 }
 
-// The tensor, or a copy whose rows can be copied in pieces of 16 bytes: zeros fill the head dim up.
+// The tensor, or a copy whose rows can be copied in pieces of 16 bytes: zeros fill the head dim up. Empty
+// tensors, too: q, k and v must agree on it.
 Tensor aligned(const Tensor& tensor) {
-  if (tensor.numel() == 0 || is_copied_whole(tensor)) return tensor;
+  if (is_copied_whole(tensor)) return tensor;
   std::vector<int64_t> sizes = shape_of(tensor);
   const int64_t dim = sizes.back();
   sizes.back() = (dim + kCopyElements - 1) / kCopyElements * kCopyElements;
