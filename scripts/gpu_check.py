@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -123,11 +124,14 @@ def run_sanitizer(build: Path) -> str:
         "--only",
         str(SANITIZED),
     ]
-    try:
-        ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=SANITIZER_SECONDS)
-    except subprocess.TimeoutExpired:
-        return f"not done after {SANITIZER_SECONDS} s"
-    return "clean" if ended.returncode == 0 else f"exit status {ended.returncode}: {ended.stdout[-2000:]}"
+    # A group of processes of its own: the sanitizer's child would go on without it, beside what is timed.
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as ended:
+        try:
+            output, _ = ended.communicate(timeout=SANITIZER_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(ended.pid, signal.SIGKILL)
+            return f"not done after {SANITIZER_SECONDS} s"
+    return "clean" if ended.returncode == 0 else f"exit status {ended.returncode}: {output[-2000:]}"
 
 
 def verdict(record: dict[str, Any], ceilings: dict[str, float]) -> str:

@@ -24,8 +24,15 @@ _EACH_HEAD_DIM = [
     ),
 ]
 
+# Those of many tiles have more than any GPU has multiprocessors, so that a persistent block works on several. Keys that
+# do not exist still have a width, which must be that of the padded queries.
 GPU_CASES = [
     *(replace(case, name=f"{case.name}_d{dim}", head_dim=dim) for dim in (64, 128, 256) for case in _EACH_HEAD_DIM),
+    *(
+        replace(case, name=f"{case.name}_many_tiles", heads=48, heads_k=24, head_dim=dim)
+        for case, dim in ((_EACH_HEAD_DIM[0], 64), (_EACH_HEAD_DIM[2], 128))
+    ),
+    replace(_CASE, name="no_keys_narrow", seqlens_q=(5, 5), seqlens_k=(0, 0), head_dim=20),
     replace(_CASE, name="long_window_softcap", options=Options(window_size=(150, 60), softcap=20.0), head_dim=128),
     replace(_CASE, name="long_alibi_mask", extras=frozenset({"alibi", "mask_per_head"}), head_dim=128),
     replace(_CASE, name="long_narrow_values", head_dim=96, value_dim=40, heads=3, options=Options(causal=True)),
