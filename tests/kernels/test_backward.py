@@ -7,7 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from tests.kernels.cases import CASES, DTYPES, AttentionCase, Options, draw_inputs
+from tests.kernels.cases import CASES, DTYPES, AttentionCase, draw_inputs
+from tests.kernels.oracle import Options
 from tests.kernels.random_cases import attention_cases
 from tests.kernels.running import check_gradients, draw_upstream, run_kernel
 
