@@ -16,6 +16,7 @@ constexpr int kForwardTaskRows = 1056;
 constexpr int kForwardTaskFloats = kForwardTaskRows * 128;
 constexpr int kForwardTaskBlocks = kForwardTaskRows / kLaneBlock;
 static_assert(kForwardTaskRows % kLaneBlock == 0, "a task is whole lane blocks");
+constexpr int kRowsAhead = 128;  // rows of the next task to ask for
 
 FA_INLINE int forward_task_rows(int head_words, int value_dim) {
   const int rows = kForwardTaskFloats / (head_words + padded_dim(value_dim)) / kLaneBlock * kLaneBlock;
@@ -56,14 +57,14 @@ struct Forward {
   template <int kVectors>
   static inline void scores_of_block(const Problem& problem, const ScoreScale& scale, const LaneBlock& lanes,
                                      const float* queries, BlockView keys, int first_key, int last_key,
-                                     BlockRange range, float* scores, Vec* maxima) {
+                                     BlockRange range, float* scores, Vec* maxima, Ahead* ahead) {
     constexpr int kStride = kVectors * kVectorLanes;
     const int words = words_of(Words(), problem.head_dim);
     // 3 S = Q K^T
     for (int j = 0; j < kVectors; ++j) maxima[j] = splat(-kInfinity);
     product<Words, Into::kStoreMax, kVectors>(
         ProductOperands{keys.words + range.begin * keys.row, keys.row, 1, queries, kStride,
-                        scores + range.begin * kStride, kStride},
+                        scores + range.begin * kStride, kStride, ahead},
         range.end - range.begin, words, maxima);
     // 4 mask
     if (scale.has_pass) {
@@ -82,11 +83,11 @@ struct Forward {
   template <int kVectors>
   static void attend(const Problem& problem, const ScoreScale& scale, const LaneBlock& lanes, int first_key,
                      int last_key, BlockRange range, BlockView keys, BlockView values, const float* queries,
-                     float* scores, float* output, float* row_max, float* row_sum) {
+                     float* scores, float* output, float* row_max, float* row_sum, Ahead* ahead) {
     constexpr int kStride = kVectors * kVectorLanes;
     Vec tile_max[kVectors];
     scores_of_block<kVectors>(problem, scale, lanes, queries, keys, first_key, last_key, range, scores,
-                              tile_max);
+                              tile_max, ahead);
 
     // 5 softmax: new max, P, sum
     const LaneMath math;
@@ -116,7 +117,7 @@ struct Forward {
     const int first_step = range.begin / kPerWord;
     product<Words, Into::kRescale, kVectors>(
         ProductOperands{values.words + first_step * values.row, values.dim, values.row,
-                        scores + first_step * kStride, kStride, output, kStride},
+                        scores + first_step * kStride, kStride, output, kStride, ahead},
         dim_rows(Words(), problem.value_dim), range.end / kPerWord - first_step, factor);
   }
 
@@ -161,9 +162,65 @@ struct Forward {
                             problem.out.row, problem.out.head, problem.group};
   }
 
-  // Returns the workspace, in which Q and the row maxima remain.
-  static ForwardWorkspace run(const ForwardContext& context, const ForwardTask& task, LaneBlock* lanes,
-                              float* base) {
+  // 1 load Q of a lane block; nothing is seen of it yet.
+  static void begin(const Problem& problem, const PackedRows<Type>& source, const ScoreScale& scale,
+                    const LaneBlock& lanes, float* queries, float* output, float* row_max, float* row_sum) {
+    const int words = words_of(Words(), problem.head_dim);
+    with_vectors(lanes.rows, [&](auto vectors) {
+      constexpr int kVectors = decltype(vectors)::kValue;
+      load_transposed<Type, Words, kVectors>(source, lanes.first_row, lanes.rows, problem.head_dim, queries);
+      if (scale.query != 1.0f) scale_queries(queries, words * kVectors * kVectorLanes, scale.query);
+    });
+    zero_words(output, static_cast<int64_t>(kLaneBlock) * padded_dim(problem.value_dim));
+    for (int m = 0; m < kLaneBlock; ++m) {
+      row_max[m] = -kInfinity;
+      row_sum[m] = 0.0f;
+    }
+  }
+
+  // Asks for rows of one head. Those that are far apart fall into few sets of the caches, where asking early
+  // throws out what is in use.
+  static void want_rows(const Stored* first, int64_t count, int64_t stride, Ahead* ahead) {
+    constexpr int64_t kBytes = sizeof(Stored);
+    if (stride * kBytes <= kNearbyBytes) ahead->want(first, count * stride * kBytes);
+  }
+
+  // Asks for rows of Q to read, or of O, for which a store would have to wait.
+  static void want_packed(const PackedRows<Type>& rows, int first, int count, Ahead* ahead) {
+    if (count <= 0) return;
+    const int token = row_position(first, rows.group);
+    const int tokens = row_position(first + count - 1, rows.group) - token + 1;
+    for (int head = 0; head < rows.group; ++head) {
+      want_rows(packed_row(rows, token * rows.group + head), tokens, rows.row_stride, ahead);
+    }
+  }
+
+  static void want_keys(const KeyRows<Type>& rows, int first, int end, Ahead* ahead) {
+    if (rows.page_size == 0 && first < end) {
+      want_rows(key_row(rows, first), end - first, rows.row_stride, ahead);
+    }
+  }
+
+  // Asks for what the next task reads first, in three parts: Q, K, V.
+  static void want_task(const ForwardContext& context, const ForwardTask& task, int part, Ahead* ahead) {
+    const Problem& problem = *context.problem;
+    const Sequence& sequence = context.sequences[task.sequence];
+    const int rows = task.row_end - task.row_begin;
+    const int first = task.key_begin;
+    const int end = task.key_end - first < kKeyBlock ? task.key_end : first + kKeyBlock;
+    const auto want = [&](const void* data, const RowStrides& strides) {
+      want_keys(key_rows<Type>(problem, sequence, data, strides, task.kv_head), first, end, ahead);
+    };
+    if (part == 1) return want(sequence.k, problem.k);
+    if (part == 2) return want(sequence.v, problem.v);
+    want_packed(query_rows(problem, sequence, task.kv_head), task.row_begin,
+                rows < kRowsAhead ? rows : kRowsAhead, ahead);
+  }
+
+  // `next` is null, or likely the next task of this thread. Returns the workspace, in which Q and the row
+  // maxima remain.
+  static ForwardWorkspace run(const ForwardContext& context, const ForwardTask& task, const ForwardTask* next,
+                              LaneBlock* lanes, float* base) {
     const Problem& problem = *context.problem;
     const Sequence& sequence = context.sequences[task.sequence];
     const ScoreScale scale = score_scale(problem);
@@ -173,28 +230,16 @@ struct Forward {
     const ForwardWorkspace shared = carve_forward_workspace(
         words, problem.value_dim, forward_task_rows(words, problem.value_dim), &carver);
 
-    // 1 load Q
-    const PackedRows<Type> query_source = query_rows(problem, sequence, task.kv_head);
     const int blocks = ceil_div(task.row_end - task.row_begin, kLaneBlock);
     for (int b = 0; b < blocks; ++b) {
       const int first = task.row_begin + b * kLaneBlock;
       const int rows = task.row_end - first < kLaneBlock ? task.row_end - first : kLaneBlock;
       describe_lanes(problem, sequence, task.kv_head, first, rows, &lanes[b]);
-      float* queries = shared.queries + static_cast<int64_t>(b) * kLaneBlock * words;
-      with_vectors(rows, [&](auto vectors) {
-        constexpr int kVectors = decltype(vectors)::kValue;
-        load_transposed<Type, Words, kVectors>(query_source, first, rows, problem.head_dim, queries);
-        if (scale.query != 1.0f) scale_queries(queries, words * kVectors * kVectorLanes, scale.query);
-      });
     }
-    zero_words(shared.output, static_cast<int64_t>(blocks) * kLaneBlock * padded);
-    for (int m = 0; m < blocks * kLaneBlock; ++m) {
-      shared.row_max[m] = -kInfinity;
-      shared.row_sum[m] = 0.0f;
-    }
-
+    const PackedRows<Type> query_source = query_rows(problem, sequence, task.kv_head);
+    const PackedRows<Type> output_target = output_rows(problem, sequence, task.kv_head);
     const KeyRange task_keys{task.key_begin, task.key_end};
-    KeyRange seen = flash_attn::intersect(
+    const KeyRange seen = flash_attn::intersect(
         KeyRange{lanes[0].seen_by_some.begin, lanes[blocks - 1].seen_by_some.end}, task_keys);
     const KeyRows<Type> key_source =
         key_rows<Type>(problem, sequence, sequence.k, problem.k, task.kv_head, seen.begin);
@@ -202,33 +247,50 @@ struct Forward {
         key_rows<Type>(problem, sequence, sequence.v, problem.v, task.kv_head, seen.begin);
     // Blocks start at multiples of their length, wherever the window starts: a row's sums do not depend on
     // its task.
-    for (int n0 = seen.begin / kKeyBlock * kKeyBlock; n0 < seen.end; n0 += kKeyBlock) {
+    const int first_key = seen.begin / kKeyBlock * kKeyBlock;
+    Ahead ahead;
+    for (int n0 = first_key; n0 == first_key || n0 < seen.end; n0 += kKeyBlock) {
       const int end = seen.end - n0 < kKeyBlock ? seen.end : n0 + kKeyBlock;
+      const bool is_last = end == seen.end;
       // 2 load K (and 7 load V: one visit to memory for both)
-      const BlockView keys = view_keys<Type, Words>(key_source, n0, end - n0, problem.head_dim, shared.keys);
-      const BlockView values =
-          view_values<Type, Words>(value_source, n0, end - n0, problem.value_dim, shared.values);
+      BlockView keys{}, values{};
+      if (n0 < end) {
+        keys = view_keys<Type, Words>(key_source, n0, end - n0, problem.head_dim, shared.keys);
+        values = view_values<Type, Words>(value_source, n0, end - n0, problem.value_dim, shared.values);
+      }
+      const int next_end = seen.end - end < kKeyBlock ? seen.end : end + kKeyBlock;
+      want_keys(key_source, end, next_end, &ahead);
+      want_keys(value_source, end, next_end, &ahead);
       for (int b = 0; b < blocks; ++b) {
-        const BlockRange range = block_range<Words::kKeyGrain>(problem, lanes[b], n0, end);
-        if (range.begin == range.end) continue;
-        const float* queries = shared.queries + static_cast<int64_t>(b) * kLaneBlock * words;
+        float* queries = shared.queries + static_cast<int64_t>(b) * kLaneBlock * words;
         float* output = shared.output + static_cast<int64_t>(b) * kLaneBlock * padded;
         float* row_max = shared.row_max + b * kLaneBlock;
         float* row_sum = shared.row_sum + b * kLaneBlock;
+        if (n0 == first_key) {
+          begin(problem, query_source, scale, lanes[b], queries, output, row_max, row_sum);
+          const int more = b + 1 < blocks && (b + 2) * kLaneBlock > kRowsAhead ? lanes[b + 1].rows : 0;
+          want_packed(query_source, lanes[b].first_row + kLaneBlock, more, &ahead);
+        }
+        if (is_last && task.partial < 0) {
+          want_packed(output_target, lanes[b].first_row, lanes[b].rows, &ahead);
+        }
+        if (is_last && next != nullptr) {  // the three parts beside the last three lane blocks
+          const int part = b == 0 || b < blocks - 3 ? 0 : b - blocks + 3;
+          for (int i = part; i < b - blocks + 4; ++i) want_task(context, *next, i, &ahead);
+        }
+        const BlockRange range = block_range<Words::kKeyGrain>(problem, lanes[b], n0, end);
+        if (range.begin < range.end) {
+          with_vectors(lanes[b].rows, [&](auto vectors) {
+            attend<decltype(vectors)::kValue>(problem, scale, lanes[b], n0, sequence.key_len, range, keys,
+                                              values, queries, shared.scores, output, row_max, row_sum,
+                                              &ahead);
+          });
+        }
+        if (!is_last) continue;
         with_vectors(lanes[b].rows, [&](auto vectors) {
-          attend<decltype(vectors)::kValue>(problem, scale, lanes[b], n0, sequence.key_len, range, keys,
-                                            values, queries, shared.scores, output, row_max, row_sum);
+          finish<decltype(vectors)::kValue>(context, task, lanes[b], output, row_max, row_sum);
         });
       }
-    }
-
-    for (int b = 0; b < blocks; ++b) {
-      float* output = shared.output + static_cast<int64_t>(b) * kLaneBlock * padded;
-      const float* row_max = shared.row_max + b * kLaneBlock;
-      const float* row_sum = shared.row_sum + b * kLaneBlock;
-      with_vectors(lanes[b].rows, [&](auto vectors) {
-        finish<decltype(vectors)::kValue>(context, task, lanes[b], output, row_max, row_sum);
-      });
     }
     return shared;
   }

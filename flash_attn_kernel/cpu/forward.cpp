@@ -147,8 +147,12 @@ void attention_forward(const Problem& problem, const Sequence* sequences, int64_
   context.partial.row_max = partial.data() + plan.partial_rows * problem.value_dim;
   context.partial.row_sum = context.partial.row_max + plan.partial_rows;
 
-  run_tasks(static_cast<int64_t>(plan.tasks.size()), threads, [&](int64_t i) {
-    kernels.forward(context, plan.tasks[static_cast<size_t>(i)], thread_workspace(shape.forward_workspace));
+  const int64_t tasks = static_cast<int64_t>(plan.tasks.size());
+  run_tasks(tasks, threads, [&](int64_t i) {
+    const int64_t next = i + threads.count;
+    kernels.forward(context, plan.tasks[static_cast<size_t>(i)],
+                    next < tasks ? &plan.tasks[static_cast<size_t>(next)] : nullptr,
+                    thread_workspace(shape.forward_workspace));
   });
   run_tasks(static_cast<int64_t>(plan.merges.size()), threads, [&](int64_t i) {
     const Merge& merge = plan.merges[static_cast<size_t>(i)];

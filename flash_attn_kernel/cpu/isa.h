@@ -83,7 +83,9 @@ struct TileShape {
 
 struct ElementKernels {
   void (*shape)(int32_t head_dim, int32_t value_dim, TileShape* shape);
-  void (*forward)(const ForwardContext& context, const ForwardTask& task, float* workspace);
+  // `next`: null, or the task that this thread is likely to run next.
+  void (*forward)(const ForwardContext& context, const ForwardTask& task, const ForwardTask* next,
+                  float* workspace);
   // Split s of a row is `stride` partial rows after split 0, which `task.partial` counts from.
   void (*merge_partial)(const ForwardContext& context, const ForwardTask& task, int32_t splits,
                         int64_t stride);

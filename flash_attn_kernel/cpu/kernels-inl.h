@@ -33,7 +33,8 @@ struct Kernels {
     shape->forward_workspace = forward.used > decode.used ? forward.used : decode.used;
     shape->backward_workspace = backward.used;
   }
-  static void forward(const ForwardContext& context, const ForwardTask& task, float* workspace) {
+  static void forward(const ForwardContext& context, const ForwardTask& task, const ForwardTask* next,
+                      float* workspace) {
     const bool wants_probs = context.outputs->probs != nullptr;
     const bool is_plain = context.problem->dropout.threshold == 0 && !wants_probs;
     // Not the rows of this task: they depend on how many threads there are, and the two loops round
@@ -45,7 +46,7 @@ struct Kernels {
     }
     const ProductScope<Words> scope;
     LaneBlock lanes[kForwardTaskBlocks];
-    const ForwardWorkspace used = Forward<Type, Words>::run(context, task, lanes, workspace);
+    const ForwardWorkspace used = Forward<Type, Words>::run(context, task, next, lanes, workspace);
     if (wants_probs) Probs<Type, Words>::run(context, task, lanes, used);
   }
   static void merge_partial(const ForwardContext& context, const ForwardTask& task, int32_t splits,

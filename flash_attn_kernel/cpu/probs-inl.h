@@ -38,8 +38,8 @@ struct Probs {
       const BlockRange range = block_range<Words::kKeyGrain>(problem, lanes, n0, n0 + count);
       if (range.begin == range.end) continue;
       const BlockView keys = view_keys<Type, Words>(source, n0, count, problem.head_dim, w.keys);
-      Forward<Type, Words>::template scores_of_block<kVectors>(problem, scale, lanes, queries, keys, n0,
-                                                               sequence.key_len, range, w.scores, tile_max);
+      Forward<Type, Words>::template scores_of_block<kVectors>(
+          problem, scale, lanes, queries, keys, n0, sequence.key_len, range, w.scores, tile_max, nullptr);
       exponentiate<kVectors, 6, Fp32Words>(scale.to_log2, maxima, range.begin, range.end, w.scores, sums);
       if (problem.dropout.threshold != 0) {
         drop<kVectors, Dropped::kNegate>(problem.dropout, lanes, n0, range.begin, range.end, w.scores);

@@ -5,6 +5,7 @@
 // either of its strides: K row by row for S^T = K Q^T, V column by column for O^T = V^T P^T.
 #pragma once
 
+#include "ahead-inl.h"
 #include "element-inl.h"
 
 namespace flash_attn_cpu {
@@ -63,6 +64,7 @@ struct ProductOperands {
   int64_t b_step;
   float* c;
   int64_t c_row;
+  Ahead* ahead = nullptr;  // what to ask memory for meanwhile
 };
 
 // Addresses of one column of A: every third row's, so that the others are reached by an index and a scale.
@@ -121,6 +123,9 @@ FA_INLINE void product_tile(const ProductOperands& p, int steps, Vec* columns) {
   }
   RowPointers<kRows> a(p.a, p.a_row);
   const float* b = p.b;
+  const Lines ahead =
+      p.ahead == nullptr ? Lines{reinterpret_cast<const char*>(b), 0} : p.ahead->take(steps / 2, b);
+  const char* line = ahead.first;
   // Two steps a round: the loop's own instructions take turns that the multiplications need.
   int step = 0;
   for (; step + 2 <= steps; step += 2) {
@@ -128,6 +133,8 @@ FA_INLINE void product_tile(const ProductOperands& p, int steps, Vec* columns) {
     add_step<Words>(a, p.a_step, b + p.b_step, sums);
     a.advance(2 * p.a_step);
     b += 2 * p.b_step;
+    __builtin_prefetch(line, 0, 2);  // into the second-level cache
+    line += ahead.step;
   }
   if (step < steps) add_step<Words>(a, 0, b, sums);
   if (kInto == Into::kStoreMax) {
