@@ -59,13 +59,13 @@ def flash_attn_forward(
     query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
     if torch.is_autocast_enabled(query.device.type):
         query, key, value = map(_in_autocast_dtype, (query, key, value))
-    is_causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    is_causal = is_causal and query.shape[1] > 1
     window_size = (-1, -1) if sliding_window is None else (sliding_window - 1, sliding_window - 1)
     common = {"sinks": s_aux, "softmax_scale": scaling, "softcap": softcap, "dropout_p": dropout}
-    if query.shape[1] == 1 and attention_mask is None and cu_seq_lens_q is None:  # the next token of each sequence
+    if query.size(1) == 1 and attention_mask is None and cu_seq_lens_q is None:  # the next token of each sequence
         return attend(query, key, value, window_size=window_size, **common)[0], None
 
+    is_causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    is_causal = is_causal and query.shape[1] > 1
     if cu_seq_lens_q is None or cu_seq_lens_k is None:
         cu_seq_lens_q = cu_seq_lens_k = _document_bounds(position_ids, query, key)
     if cu_seq_lens_q is not None and attention_mask is None:

@@ -61,10 +61,9 @@ def attend(
     sinks, through out and through lse.
     """
     softcap = 0.0 if softcap is None else softcap
-    unusual = (cu_seqlens_q, cu_seqlens_k, seqused_q, seqused_k, leftpad_k, block_table, cache_batch_idx)
-    unusual += (alibi_slopes, rng_state)
-    is_usual = unusual.count(None) == len(unusual) and not dropout_p and not return_probs
-    if is_usual and _is_inference(q, k, v, sinks):
+    is_dense = None is cu_seqlens_q is cu_seqlens_k is seqused_q is seqused_k is leftpad_k is block_table
+    is_usual = is_dense and None is cache_batch_idx is alibi_slopes is rng_state
+    if is_usual and not dropout_p and not return_probs and _is_inference(q, k, v, sinks):
         try:
             return _infer(q, k, v, sinks, attn_mask, softmax_scale, causal, window_size, softcap, empty_lse)
         except Exception:
@@ -134,9 +133,9 @@ def attend(
 
 def _is_inference(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, sinks: torch.Tensor | None) -> bool:
     """Say whether these are tensors with data of which nobody asks a gradient."""
-    plain = type(q) is type(k) is type(v) is torch.Tensor and not (q.is_meta or k.is_meta or v.is_meta)
-    plain = plain and (sinks is None or isinstance(sinks, torch.Tensor))
-    return plain and not _may_be_differentiated(q, k, v, sinks)
+    if not type(q) is type(k) is type(v) is torch.Tensor or q.is_meta or k.is_meta or v.is_meta:
+        return False
+    return (sinks is None or isinstance(sinks, torch.Tensor)) and not _may_be_differentiated(q, k, v, sinks)
 
 
 def _infer(
@@ -186,8 +185,10 @@ def _infer(
 
 def _may_be_differentiated(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, sinks: torch.Tensor | None) -> bool:
     """Say whether a result may need a gradient; while a graph is captured, that is for the graph to know."""
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-        return torch.compiler.is_compiling()
+    if torch.compiler.is_compiling():
+        return True
+    if not torch.is_grad_enabled():
+        return False
     return q.requires_grad or k.requires_grad or v.requires_grad or (sinks is not None and sinks.requires_grad)
 
 

@@ -109,10 +109,12 @@ def refuse(reason: str, **arguments: Any) -> None:
 
 def pick_alias(**aliases: Any) -> Any:
     """Return the one argument that is given under any of its names, or None; raise if it is given twice."""
-    given = {name: value for name, value in aliases.items() if value is not None}
+    given = [name for name, value in aliases.items() if value is not None]
+    if not given:
+        return None
     if len(given) > 1:
         raise TypeError(f"{' and '.join(f'`{name}`' for name in given)} name the same argument: give only one of them")
-    return next(iter(given.values()), None)
+    return aliases[given[0]]
 
 
 def check_output(name: str, output: torch.Tensor, result: torch.Tensor) -> None:

@@ -17,7 +17,6 @@ where dropped, and is empty if dropout_p is 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -44,7 +43,7 @@ def flash_attn_func(
     sinks: torch.Tensor | None = None,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Attend within a dense batch; the arguments are those of the module's docstring."""
-    return _attend(
+    out, lse, probs, _ = attend(
         q,
         k,
         v,
@@ -55,9 +54,10 @@ def flash_attn_func(
         softcap=softcap,
         alibi_slopes=alibi_slopes,
         deterministic=deterministic,
-        return_attn_probs=return_attn_probs,
+        return_probs=return_attn_probs and dropout_p > 0.0,
         sinks=pick_alias(s_aux=s_aux, learnable_sink=learnable_sink, sinks=sinks),
     )
+    return (out, lse, probs) if return_attn_probs else out
 
 
 def flash_attn_varlen_func(
@@ -88,7 +88,7 @@ def flash_attn_varlen_func(
     max_seqlen_q, max_seqlen_k: ints or tensors of one element. block_table, or page_table (batch, pages per
     sequence): k and v are then pages (pages, page_size, heads_k, head_dim), and there is no gradient.
     """
-    return _attend(
+    out, lse, probs, _ = attend(
         q,
         k,
         v,
@@ -103,10 +103,11 @@ def flash_attn_varlen_func(
         softcap=softcap,
         alibi_slopes=alibi_slopes,
         deterministic=deterministic,
-        return_attn_probs=return_attn_probs,
+        return_probs=return_attn_probs and dropout_p > 0.0,
         block_table=pick_alias(block_table=block_table, page_table=page_table),
         sinks=pick_alias(s_aux=s_aux, learnable_sink=learnable_sink, sinks=sinks),
     )
+    return (out, lse, probs) if return_attn_probs else out
 
 
 def flash_attn_with_kvcache(
@@ -162,15 +163,6 @@ def flash_attn_with_kvcache(
         softcap=softcap,
     )
     return (out, lse) if return_softmax_lse else out
-
-
-def _attend(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, dropout_p: float, return_attn_probs: bool, **options: Any
-) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    out, lse, probs, _ = attend(
-        q, k, v, dropout_p=dropout_p, return_probs=return_attn_probs and dropout_p > 0.0, **options
-    )
-    return (out, lse, probs) if return_attn_probs else out
 
 
 def _get_block_size_n(device: torch.device, head_dim: int, is_dropout: bool, is_causal: bool) -> int:
