@@ -24,12 +24,12 @@ _EACH_HEAD_DIM = [
     ),
 ]
 
-# Those of many tiles have more than any GPU has multiprocessors, so that a persistent block works on several. Keys that
-# do not exist still have a width, which must be that of the padded queries.
+# Those of many tiles have more than a Hopper GPU has multiprocessors (132), so that a persistent block has several.
+# Keys that do not exist still have a width, which must be that of the padded queries.
 GPU_CASES = [
     *(replace(case, name=f"{case.name}_d{dim}", head_dim=dim) for dim in (64, 128, 256) for case in _EACH_HEAD_DIM),
     *(
-        replace(case, name=f"{case.name}_many_tiles", heads=48, heads_k=24, head_dim=dim)
+        replace(case, name=f"{case.name}_many_tiles", heads=32, heads_k=16, head_dim=dim)
         for case, dim in ((_EACH_HEAD_DIM[0], 64), (_EACH_HEAD_DIM[2], 128))
     ),
     replace(_CASE, name="no_keys_narrow", seqlens_q=(5, 5), seqlens_k=(0, 0), head_dim=20),
