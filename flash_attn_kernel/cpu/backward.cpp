@@ -60,18 +60,22 @@ RowParts find_row_parts(const Problem& problem, const Sequence* sequences, int64
   return RowParts{parts_for(kWantedTasks), parts_for(kMostTasks)};
 }
 
+// The keys that a position of a query sees.
+flash_attn::KeyRange seen_keys(const Problem& problem, const Sequence& sequence, int position) {
+  return flash_attn::visible_keys(
+      flash_attn::make_visibility(sequence.query_len, sequence.key_len, problem.causal, problem.window_left,
+                                  problem.window_right),
+      position);
+}
+
 // The keys that rows before `row_end` see end here, if rows see keys at all; later rows see no fewer.
 int end_of_seen(const Problem& problem, const Sequence& sequence, int row_end) {
-  const flash_attn::Visibility visibility = flash_attn::make_visibility(
-      sequence.query_len, sequence.key_len, problem.causal, problem.window_left, problem.window_right);
-  return flash_attn::visible_keys(visibility, flash_attn::row_position(row_end - 1, problem.group)).end;
+  return seen_keys(problem, sequence, flash_attn::row_position(row_end - 1, problem.group)).end;
 }
 
 int64_t work(const Problem& problem, const Sequence& sequence, int row_begin, int row_end) {
-  const flash_attn::Visibility visibility = flash_attn::make_visibility(
-      sequence.query_len, sequence.key_len, problem.causal, problem.window_left, problem.window_right);
   const int middle = flash_attn::row_position((row_begin + row_end - 1) / 2, problem.group);
-  const flash_attn::KeyRange seen = flash_attn::visible_keys(visibility, middle);
+  const flash_attn::KeyRange seen = seen_keys(problem, sequence, middle);
   return static_cast<int64_t>(row_end - row_begin) * (seen.end - seen.begin);
 }
 
