@@ -22,6 +22,7 @@ struct HopperBackwardCall {
   TensorMap k;
   TensorMap v;
 };
+inline void begin_at(int batch, HopperBackwardCall* call) { call->call.placement.first_batch = batch; }
 
 static constexpr int kWarpgroup = 128;
 static constexpr int kBoxRows = 64;

@@ -15,6 +15,7 @@ struct HopperForwardCall {
   ForwardCall forward;
   Schedule schedule;
 };
+inline void begin_at(int batch, HopperForwardCall* call) { call->forward.placement.first_batch = batch; }
 
 template <int kDim, int kKeys>
 struct HopperCopies {

@@ -7,7 +7,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "../gpu/grid.h"
+#include "../gpu/launch_parts.h"
 
 namespace flash_attn_gpu {
 namespace {
@@ -33,14 +33,15 @@ struct StreamLauncher {
 
   template <class Kernel, class Call>
   void run(Grid grid, const Call& call) const {
-    constexpr int kWithoutAsking = 48 << 10;
-    if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-    const auto kernel = enter<Kernel, Call>;
-    if (Kernel::kSharedBytes > kWithoutAsking) ask_for_shared_memory<Kernel, Call>();
-    const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y),
-                      static_cast<unsigned>(grid.z));
-    kernel<<<blocks, Kernel::kThreads, Kernel::kSharedBytes, stream>>>(call);
-    check(cudaGetLastError(), "launching flash attention");
+    launch_in_parts(grid, call, kMostBlocks, [this](const Grid& part, const Call& its_call) {
+      constexpr int kWithoutAsking = 48 << 10;
+      const auto kernel = enter<Kernel, Call>;
+      if (Kernel::kSharedBytes > kWithoutAsking) ask_for_shared_memory<Kernel, Call>();
+      const dim3 blocks(static_cast<unsigned>(part.x), static_cast<unsigned>(part.y),
+                        static_cast<unsigned>(part.z));
+      kernel<<<blocks, Kernel::kThreads, Kernel::kSharedBytes, stream>>>(its_call);
+      check(cudaGetLastError(), "launching flash attention");
+    });
   }
 
   // Once for each kernel and device; twice does no harm.

@@ -32,6 +32,7 @@ struct Placement {
   const int32_t* cache_rows;
   const int32_t* page_table;
   int64_t page_table_stride;
+  int32_t first_batch;  // the entry of a launch's first blocks; 0 where one launch takes them all
 };
 
 // The log-sum-exp and what has its shape: (batch, heads, queries), or (heads, tokens) when queries are
@@ -104,6 +105,7 @@ struct AppendCall {
   void* cache;
   RowStrides from_strides;
   RowStrides cache_strides;
+  int32_t first_batch;  // as in a placement
 };
 
 // Partial results of the same rows, contiguous fp32: (splits, rows, dim) and (splits, rows).

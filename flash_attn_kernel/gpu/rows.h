@@ -1,6 +1,7 @@
 // The two kernels that only move rows: new keys into a cache, and partial results into one.
 #pragma once
 
+#include "grid.h"
 #include "scores.h"
 
 namespace flash_attn_gpu {
@@ -11,7 +12,7 @@ struct Append {
 
   // blockIdx: (new token of its entry, kv head, batch entry).
   FA_DEVICE void run(const AppendCall& call) {
-    const int batch = block_z();
+    const int batch = call.first_batch + block_z();
     int first = 0;
     int count = call.room;
     if (call.offsets != nullptr) {
@@ -38,15 +39,20 @@ struct Append {
   }
 };
 
-// out = sum of partial rows, weighted by their log-sum-exps.
-struct Combine {
+// out = sum of partial rows, weighted by their log-sum-exps. There may be more rows than a grid has blocks.
+template <int kMost>
+struct CombineRows {
+  static constexpr int64_t kBlocks = kMost;
   static constexpr int kThreads = 128;
   static constexpr int kSharedBytes = 0;
 
-  // blockIdx: (row).
+  // blockIdx: (row, and every kBlocks-th after it).
   FA_DEVICE void run(const CombineCall& call) {
+    for (int64_t row = block_x(); row < call.rows; row += kBlocks) combine(call, row);
+  }
+
+  FA_DEVICE void combine(const CombineCall& call, int64_t row) {
     const DeviceMath math;
-    const int64_t row = block_x();
     RowState all{-FA_INFINITY, 0.0f};
     for (int split = 0; split < call.splits; ++split) {
       const float lse = call.lse_partial[split * call.rows + row];
@@ -68,5 +74,11 @@ struct Combine {
     }
   }
 };
+typedef CombineRows<1 << 20> Combine;
+
+template <class Kernel, class Launcher>
+inline void launch_combine(const CombineCall& call, const Launcher& launcher) {
+  launcher.template run<Kernel>(Grid{call.rows < Kernel::kBlocks ? call.rows : Kernel::kBlocks, 1, 1}, call);
+}
 
 }  // namespace flash_attn_gpu

@@ -29,7 +29,9 @@ FA_DEVICE int clamp(int value, int low, int high) {
   return value < low ? low : (value > high ? high : value);
 }
 
-FA_DEVICE Sequence find_sequence(const Placement& place, int batch) {
+// Of the entry `from_first` after the first one of the launch.
+FA_DEVICE Sequence find_sequence(const Placement& place, int from_first) {
+  const int batch = place.first_batch + from_first;
   Sequence s;
   s.batch = batch;
   s.q_batch = place.query_offsets == nullptr ? batch : 0;

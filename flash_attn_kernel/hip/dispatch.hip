@@ -65,7 +65,7 @@ void append_rows(const AppendCall& call, void* stream) {
 }
 
 void attention_combine(const CombineCall& call, void* stream) {
-  StreamLauncher{static_cast<hipStream_t>(stream)}.run<Combine>(Grid{call.rows, 1, 1}, call);
+  launch_combine<Combine>(call, StreamLauncher{static_cast<hipStream_t>(stream)});
 }
 
 }  // namespace flash_attn_gpu

@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "../gpu/launch_parts.h"
 #include "kernels.h"
 
 namespace flash_attn_gpu {
@@ -52,11 +53,12 @@ struct StreamLauncher {
 
   template <class Kernel, class Call>
   void run(Grid grid, const Call& call) const {
-    if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-    const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y),
-                      static_cast<unsigned>(grid.z));
-    Entry<Kernel>::template of<Call>()<<<blocks, Kernel::kThreads, 0, stream>>>(call);
-    check(hipGetLastError(), "launching flash attention");
+    launch_in_parts(grid, call, kMostBlocks, [this](const Grid& part, const Call& its_call) {
+      const dim3 blocks(static_cast<unsigned>(part.x), static_cast<unsigned>(part.y),
+                        static_cast<unsigned>(part.z));
+      Entry<Kernel>::template of<Call>()<<<blocks, Kernel::kThreads, 0, stream>>>(its_call);
+      check(hipGetLastError(), "launching flash attention");
+    });
   }
 };
 

@@ -62,7 +62,7 @@ void append_rows(const AppendCall& call, void* stream) {
 }
 
 void attention_combine(const CombineCall& call, void* stream) {
-  QueueLauncher<16>{static_cast<sycl::queue*>(stream)}.run<Combine>(Grid{call.rows, 1, 1}, call);
+  launch_combine<Combine>(call, QueueLauncher<16>{static_cast<sycl::queue*>(stream)});
 }
 
 }  // namespace flash_attn_gpu

@@ -1,6 +1,9 @@
 // Runs kernels on a queue, which stands where a CUDA stream does: torch's queues run in order.
 #pragma once
 
+#include <climits>
+
+#include "../gpu/launch_parts.h"
 #include "kernels.h"
 
 namespace flash_attn_gpu {
@@ -17,11 +20,19 @@ struct QueueLauncher {
 
   template <class Kernel, class Call>
   void run(Grid grid, const Call& call) const {
-    if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-    const sycl::range<3> block(1, 1, Kernel::kThreads);
-    const sycl::range<3> blocks(static_cast<size_t>(grid.z), static_cast<size_t>(grid.y),
-                                static_cast<size_t>(grid.x));
-    queue->parallel_for(sycl::nd_range<3>(blocks * block, block), Entry<Kernel, Call, kLanes>{call});
+    launch_in_parts(grid, call, most_entries<Kernel>(grid), [this](const Grid& part, const Call& its_call) {
+      const sycl::range<3> block(1, 1, Kernel::kThreads);
+      const sycl::range<3> blocks(static_cast<size_t>(part.z), static_cast<size_t>(part.y),
+                                  static_cast<size_t>(part.x));
+      queue->parallel_for(sycl::nd_range<3>(blocks * block, block), Entry<Kernel, Call, kLanes>{its_call});
+    });
+  }
+
+  // By default, DPC++ takes no range of more work-items than an int can count.
+  template <class Kernel>
+  static int most_entries(const Grid& grid) {
+    const int64_t items = grid.x * grid.y * Kernel::kThreads;  // of one batch entry
+    return items == 0 || items > INT_MAX ? 1 : static_cast<int>(INT_MAX / items);
   }
 };
 

@@ -52,6 +52,34 @@ std::vector<Case> decode_cases(int dim) {
   return cases;
 }
 
+// Every entry of a large batch is in one part, and no part is larger than what a launch takes.
+void check_parts() {
+  using flash_attn_gpu::Grid;
+  std::vector<int> ends;
+  const auto launch = [&](const Grid& part, const flash_attn_gpu::AppendCall& call) {
+    CHECK(part.x == 5 && part.y == 3, "%d entries", part.z);
+    CHECK(call.first_batch == (ends.empty() ? 0 : ends.back()), "a part from %d on", call.first_batch);
+    ends.push_back(call.first_batch + part.z);
+  };
+  const auto launch_all = [&](const Grid& grid) {
+    ends.clear();
+    launch_in_parts(grid, flash_attn_gpu::AppendCall{}, flash_attn_gpu::kMostBlocks, launch);
+  };
+  launch_all({5, 3, 65535});
+  CHECK(ends == std::vector<int>({65535}), "%zu parts", ends.size());
+  launch_all({5, 3, 150000});
+  CHECK(ends == std::vector<int>({65535, 131070, 150000}), "%zu parts", ends.size());
+  launch_all({5, 3, 0});
+  CHECK(ends.empty(), "%zu parts", ends.size());
+  std::string refusal;
+  try {
+    launch_all({5, 65536, 1});
+  } catch (const std::runtime_error& error) {
+    refusal = error.what();
+  }
+  CHECK(refusal == "attention on a GPU takes at most 65535 heads, got 65536", "`%s`", refusal.c_str());
+}
+
 }  // namespace
 
 int main() {
@@ -68,5 +96,6 @@ int main() {
     simt::check_forward<Sm80, Float16>(some, Async::kLate);
   }
   simt::check_moved_rows<Float16>(Sm80::kLanes);
+  check_parts();
   return report();
 }

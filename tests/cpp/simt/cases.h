@@ -3,16 +3,20 @@
 
 #include <vector>
 
-#include "../../../flash_attn_kernel/gpu/grid.h"
+#include "../../../flash_attn_kernel/gpu/launch_parts.h"
 #include "../check.h"
 #include "block.h"
 #include "problem.h"
 
 namespace simt {
 
+// What one launch takes. A GPU takes more, but not any number, either.
+constexpr int kMostEntries = 2;
+
 // Runs every block of a grid, one after the other in an order of chance, each with a seed of its own.
 template <class BlockType, class Kernel, class Call, class... Options>
 void run_grid(flash_attn_gpu::Grid grid, const Call& call, Async async, Options... options) {
+  CHECK(grid.z <= kMostEntries, "a grid of %d batch entries", grid.z);
   static unsigned seed = 1;
   std::vector<Index3> blocks;
   for (int z = 0; z < grid.z; ++z) {
@@ -35,7 +39,9 @@ struct EmulatorLauncher {
 
   template <class Kernel, class Call>
   void run(flash_attn_gpu::Grid grid, const Call& call) const {
-    run_grid<Block, Kernel>(grid, call, async, lanes);
+    launch_in_parts(grid, call, kMostEntries, [this](const auto& part, const Call& its_call) {
+      run_grid<Block, Kernel>(part, its_call, async, lanes);
+    });
   }
 };
 
@@ -119,7 +125,7 @@ inline std::vector<Case> all_cases() {
     c.keys = 300;
     c.heads = 8;
     c.kv_heads = 2;
-
+    c.batch = 3;
     c.sinks = true;
   }
   {

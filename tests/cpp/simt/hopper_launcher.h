@@ -27,7 +27,9 @@ struct HopperLauncher {
 
   template <class Kernel, class Call>
   void run(flash_attn_gpu::Grid grid, const Call& call) const {
-    run_grid<HopperBlock, Kernel>(grid, call, async);
+    launch_in_parts(grid, call, kMostEntries, [this](const auto& part, const Call& its_call) {
+      run_grid<HopperBlock, Kernel>(part, its_call, async);
+    });
   }
 };
 

@@ -6,18 +6,18 @@
 
 namespace simt {
 
-// New keys go to their pages; partial results of the same rows become one.
+// New keys go to their pages; partial results of the same rows become one: more rows than a grid has blocks.
 template <class Float16, class Launcher>
 void check_moved_rows_with(const Launcher& launcher) {
   std::mt19937 random(3);
-  Rows<Float16> from(2, 5, 2, 24, &random), cache(7, 4, 2, 24, &random);
-  const int32_t lengths[] = {3, 6}, pages[] = {4, 2, 6, 1, 5, 3};
-  flash_attn_gpu::AppendCall append{2,
+  Rows<Float16> from(3, 5, 2, 24, &random), cache(10, 4, 2, 24, &random);
+  const int32_t lengths[] = {3, 6, 1}, pages[] = {4, 2, 6, 1, 5, 3, 9, 7, 8};
+  flash_attn_gpu::AppendCall append{3,
                                     2,
                                     24,
                                     5,
                                     12,
-                                    7,
+                                    10,
                                     4,
                                     lengths,
                                     nullptr,
@@ -27,9 +27,10 @@ void check_moved_rows_with(const Launcher& launcher) {
                                     from.data,
                                     cache.data,
                                     from.strides(),
-                                    cache.strides()};
-  launcher.template run<flash_attn_gpu::Append>(flash_attn_gpu::Grid{5, 2, 2}, append);
-  for (int b = 0; b < 2; ++b) {
+                                    cache.strides(),
+                                    0};
+  launcher.template run<flash_attn_gpu::Append>(flash_attn_gpu::Grid{5, 2, 3}, append);
+  for (int b = 0; b < 3; ++b) {
     for (int i = 0; i < 5; ++i) {
       const int index = lengths[b] + i;
       const int64_t at = cache.at(pages[b * 3 + index / 4], index % 4, 1) + 23;
@@ -43,8 +44,8 @@ void check_moved_rows_with(const Launcher& launcher) {
   float out[4] = {}, lse[2] = {};
   const float out_partial[] = {parts[0], parts[1], parts[2], parts[2],
                                parts[3], parts[4], parts[5], parts[5]};
-  launcher.template run<flash_attn_gpu::Combine>(
-      flash_attn_gpu::Grid{2, 1, 1}, flash_attn_gpu::CombineCall{out_partial, lses, 2, 2, 2, out, lse});
+  flash_attn_gpu::launch_combine<flash_attn_gpu::CombineRows<1>>(
+      flash_attn_gpu::CombineCall{out_partial, lses, 2, 2, 2, out, lse}, launcher);
   CHECK(std::abs(out[0] - 2.5f) < 1e-6f && std::abs(out[1] - 4.25f) < 1e-6f, "%g %g", out[0], out[1]);
   CHECK(out[2] == 0.0f && out[3] == 0.0f && lse[1] == -infinity, "a row without parts");
   CHECK(std::abs(lse[0] - std::log(4.0f)) < 1e-6f, "%g", lse[0]);
