@@ -24,8 +24,8 @@ PRODUCTS = {
 }
 """S = Q K^T and O += P V of each kernel, as the tensor cores do them."""
 
-SERIALIZED = re.compile(r"wgmma\.mma_async instructions are serialized|C75(?!19)\d\d")
-"""C7519 alone tells of no loss: the compiler put the fence nearer to the products."""
+NOTES = re.compile(r"wgmma\.mma_async instructions are serialized|C75\d\d")
+"""What the compiler says of products that wait for each other, and of fences that it had to put in or to move."""
 
 _ENTRY = re.compile(
     r"Compiling entry function '(?P<name>\w+)'.*?(?P<stored>\d+) bytes spill stores, (?P<loaded>\d+) bytes spill loads"
@@ -64,7 +64,7 @@ def _instructions(cubin: Path) -> dict[str, str]:
 @pytest.mark.skipif(NVCC is None, reason="there is no nvcc here")
 def test_forward(tmp_path: Path) -> None:
     report = _compile("hopper_forward_bfloat16.cu", tmp_path / "kernels.cubin")
-    assert not SERIALIZED.search(report), report
+    assert not NOTES.search(report), report
     entries = {_name_of(entry["name"]): entry for entry in _ENTRY.finditer(report)}
     assert entries.keys() == PRODUCTS.keys()
     for name, entry in entries.items():
