@@ -18,6 +18,13 @@ using EncodeTiled = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, 
                                  CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion,
                                  CUtensorMapFloatOOBfill);
 
+// Whether a question was answered. The runtime keeps an error until somebody asks for the latest one, and
+// would take this one for that of what they did.
+bool succeeded(cudaError_t error) {
+  if (error != cudaSuccess) static_cast<void>(cudaGetLastError());
+  return error == cudaSuccess;
+}
+
 void* find_encode_tiled() {
   void* function = nullptr;
   cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
@@ -28,18 +35,18 @@ void* find_encode_tiled() {
   const cudaError_t error =
       cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &found);
 #endif
-  return error == cudaSuccess && found == cudaDriverEntryPointSuccess ? function : nullptr;
+  return succeeded(error) && found == cudaDriverEntryPointSuccess ? function : nullptr;
 }
 
 int attribute(cudaDeviceAttr which, int device) {
   int value = 0;
-  return cudaDeviceGetAttribute(&value, which, device) == cudaSuccess ? value : 0;
+  return succeeded(cudaDeviceGetAttribute(&value, which, device)) ? value : 0;
 }
 
 // One entry for each GPU; those that are no Hopper, or whose driver is too old, have no function.
 std::vector<HopperDevice> list_devices() {
   int count = 0;
-  if (cudaGetDeviceCount(&count) != cudaSuccess) return {};
+  if (!succeeded(cudaGetDeviceCount(&count))) return {};
   std::vector<HopperDevice> devices;
   for (int device = 0; device < count; ++device) {
     const bool is_hopper = attribute(cudaDevAttrComputeCapabilityMajor, device) == 9 &&
@@ -74,7 +81,7 @@ const HopperDevice* find_hopper() {
   static const std::vector<HopperDevice> devices = list_devices();
   if (wants_baseline(std::getenv(kFamilyVariable))) return nullptr;
   int current = 0;
-  if (cudaGetDevice(&current) != cudaSuccess || current >= static_cast<int>(devices.size())) return nullptr;
+  if (!succeeded(cudaGetDevice(&current)) || current >= static_cast<int>(devices.size())) return nullptr;
   const HopperDevice& device = devices[static_cast<size_t>(current)];
   return device.encode_tiled == nullptr ? nullptr : &device;
 }

@@ -25,6 +25,7 @@ __global__ void __launch_bounds__(Kernel::kThreads, kLeastBlocks<Kernel>)
 
 inline void check(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
+  static_cast<void>(cudaGetLastError());  // it is told here: nobody must take it for an error of theirs
   throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
 }
 

@@ -30,6 +30,7 @@ __global__ void __launch_bounds__(Kernel::kThreads) enter_any(const Call call) {
 
 inline void check(hipError_t error, const char* what) {
   if (error == hipSuccess) return;
+  static_cast<void>(hipGetLastError());  // it is told here: nobody must take it for an error of theirs
   throw std::runtime_error(std::string(what) + ": " + hipGetErrorString(error));
 }
 

@@ -1,4 +1,4 @@
-"""What the compiler makes of the GPU kernels: registers and spills, held to a table. Compiled, not run."""
+"""What the compiler makes of the GPU kernels, held to a table (compiled, not run), and what their host code leaves."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 SOURCES = Path(__file__).parents[2] / "flash_attn_kernel" / "cuda"
+TESTS = Path(__file__).parents[1] / "cpp"
 NVCC = shutil.which("nvcc")
 
 MOST_REGISTERS = {
@@ -104,6 +105,18 @@ def _find_disassembler() -> str | None:
     """On the path, or from the wheel `nvidia-cuda-nvdisasm`."""
     wheels = Path(sysconfig.get_paths()["purelib"]).glob("nvidia/*/bin/nvdisasm")
     return shutil.which("nvdisasm") or next(map(str, wheels), None)
+
+
+@pytest.mark.compile
+@pytest.mark.skipif(NVCC is None, reason="there is no nvcc here")
+def test_no_error_is_left_behind(tmp_path: Path) -> None:
+    """Host code that asks for the GPU, against a runtime whose answers fail one after the other."""
+    program, source = tmp_path / "cuda_errors_test", TESTS / "cuda_errors_test.cpp"
+    command = [NVCC or "", "-x", "c++", "-std=c++17", "-cudart", "none", str(source), "-o", str(program)]
+    subprocess.run(command, check=True, capture_output=True)
+    for failing in ("", "count", "current", "attribute", "entry point"):
+        finished = subprocess.run([program, failing], check=False, capture_output=True, text=True)
+        assert finished.returncode == 0, finished.stdout
 
 
 @pytest.mark.compile
