@@ -41,7 +41,7 @@ from kernel_builder.render.fileset import FileSet
 from kernel_builder.render.project import list_sdk_variables, render_project
 from kernel_builder.spec.model import BuildSpec
 from kernel_builder.spec.reader import load_spec
-from kernel_builder.toolchains import Toolkit, obtain_libraries, obtain_toolkit, offer_chosen, offer_cross
+from kernel_builder.toolchains import obtain_libraries, obtain_toolkits, offer_chosen, offer_cross
 from kernel_builder.toolchains.system import Toolchain
 from kernel_builder.torch_sdk import TorchSdk
 
@@ -192,17 +192,16 @@ def build_project(
     check_directory(output, CHOOSE_OUTPUT)  # now, not after an hour of compiling
     outcomes: list[Outcome] = []
     trees: dict[ToolchainKey, CompiledTree] = {}
-    toolkits: dict[ToolchainKey, Toolkit | None] = {}
     with (
         explain_disk("the work directory or the output", "choose another place with `--work-dir` and `--output`"),
         open_workspace(work_dir_of(planned.spec.root, work_dir), listener) as workspace,
     ):
+        # What is missing is told before anything is fetched.
+        toolkits = obtain_toolkits([key for key in plan.toolchains if key.toolkit or key.host], listener)
         wanted = sorted({variant.sdk for variant in plan.variants if variant.sdk is not None}, key=str)
         sdks = {key: obtain_sdk(key, plan.environment, planned.installed, listener) for key in wanted}
         for key in plan.toolchains:
-            toolkit = toolkits[key] = (
-                None if key.toolkit is None and key.host is None else obtain_toolkit(key, listener)
-            )
+            toolkit = toolkits.get(key)
             trees[key] = compile_project(
                 render_project(plan, key),
                 plan,
@@ -230,7 +229,7 @@ def build_project(
                         planned.toolchain,
                         source=source,
                         torch=None if variant.sdk is None else sdks[variant.sdk],
-                        toolkit=toolkits[variant.toolchain],
+                        toolkit=toolkits.get(variant.toolchain),
                         flags=trees[variant.toolchain].flags.get(variant.unique_id, ()),
                         platform_policy=PLATFORM_POLICY if policy is None or policy.name == DEFAULT_POLICY else None,
                     )

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from kernel_builder.audit.elf import read_elf
+from kernel_builder.errors import ExitCode
 from kernel_builder.toolchains.cuda import probe_cuda
 from kernel_builder.toolchains.rocm import probe_parts, probe_rocm
 from tests.integration.conftest import Build
@@ -72,3 +73,14 @@ def test_rocm_is_compiled_for_what_the_compiler_knows(build_gpu: Callable[[str],
     told = {finding["rule"] for finding in artifact["audit"]["findings"] if finding["severity"] == "warning"}
     is_unproven = probe_rocm() is None and parts is not None and "gfx942" in parts.check_only
     assert told == ({"device-check-only"} if is_unproven else set())
+
+
+def test_a_missing_toolkit_is_told_before_a_torch_is_fetched(
+    copy_project: Callable[[str, Path], Path], run_builder: Build, tmp_path: Path
+) -> None:
+    project = copy_project("relu-gpu", tmp_path)
+    chosen = ("--backend", "rocm", "--toolkit", "rocm=9.9", "--torch", "2.11")
+    without_torch = {"KERNEL_BUILDER_CACHE": str(tmp_path / "cache"), "KERNEL_BUILDER_OFFLINE": "1"}
+    result = run_builder("build", project, *chosen, env=without_torch)
+    assert result.returncode == ExitCode.TOOLCHAIN_MISSING
+    assert result.stderr.startswith("error: no ROCm 9.9 was found here\n")

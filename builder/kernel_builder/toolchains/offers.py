@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from kernel_builder.backend import Backend
@@ -34,7 +34,7 @@ _OLD_CUDA = MinorVersion(13, 0)
 def list_offers(host: HostPlatform, backends: Iterable[Backend]) -> tuple[ToolchainOffer | ToolchainLack, ...]:
     """The device compilers of this machine, or those that a build would fetch; a lack for each that cannot be had.
 
-    What is installed is offered alone. Otherwise the usual release is: `obtain_toolkit` brings others when asked.
+    What is installed is offered alone. Otherwise the usual release is: `obtain_toolkits` brings others when asked.
     """
     found: list[ToolchainOffer | ToolchainLack] = []
     for backend in sorted(set(backends)):
@@ -61,15 +61,17 @@ def offer_toolkit(key: ToolchainKey, host: HostPlatform) -> ToolchainOffer | Non
     return ToolchainOffer(key, f"nvcc {release.wheels[0].version} from wheels", fetched=not is_here)
 
 
-def obtain_toolkit(key: ToolchainKey, listener: Listener = ignore_progress) -> Toolkit:
-    """Make the device compiler of a key ready, fetching or assembling it when needed.
+def obtain_toolkits(keys: Iterable[ToolchainKey], listener: Listener = ignore_progress) -> dict[ToolchainKey, Toolkit]:
+    """Make the device compilers of these keys ready, fetching or assembling them when needed.
 
-    Raises `ToolchainMissingError` with the command that would bring it, or `FetchError`.
+    Raises `ToolchainMissingError` with the command that would bring each one that is missing, before anything is
+    fetched; or `FetchError`.
     """
-    toolkit = _find_toolkit(key, listener)
-    if toolkit is None:
-        raise ToolchainMissingError(_explain_missing(key))
-    return toolkit
+    ways = {key: _find_way(key) for key in keys}
+    missing = [_explain_missing(key) for key, way in ways.items() if way is None]
+    if missing:
+        raise ToolchainMissingError(missing)
+    return {key: way(listener) for key, way in ways.items() if way is not None}
 
 
 def offer_chosen(key: ToolchainKey, host: HostPlatform) -> ToolchainOffer:
@@ -118,27 +120,22 @@ def probe_metal() -> Tool | None:
     return None if path is None or version is None else Tool("xcrun", (path,), version)
 
 
-def _find_toolkit(key: ToolchainKey, listener: Listener) -> Toolkit | None:
-    match key.backend:
-        case Backend.CUDA:
-            toolkit = probe_cuda()
-            if toolkit is None or toolkit.key.toolkit != key.toolkit:
-                release = None if key.toolkit is None else find_release("cuda", key.toolkit)
-                toolkit = None if release is None else obtain_cuda(release, listener)
-        case Backend.ROCM:
-            toolkit = rocm.probe_rocm()
-            if toolkit is None or toolkit.key.toolkit != key.toolkit:
-                parts = rocm.probe_parts()
-                is_wanted = parts is not None and parts.key.toolkit == key.toolkit
-                toolkit = rocm.assemble_rocm(parts, listener) if parts is not None and is_wanted else None
-        case Backend.CPU:
-            toolkit = None if key.host is None else probe_cross(key.host)
-        case Backend.XPU:
-            toolkit = probe_xpu()
-            toolkit = toolkit if toolkit is not None and toolkit.key.toolkit == key.toolkit else None
-        case _:
-            toolkit = None
-    return toolkit
+def _find_way(key: ToolchainKey) -> Callable[[Listener], Toolkit] | None:
+    """How a toolkit becomes ready; None when it is neither here nor to be fetched."""
+    if key.backend is Backend.CPU:
+        toolkit = None if key.host is None else probe_cross(key.host)
+    else:
+        toolkit = probe_toolkit(key.backend)
+        toolkit = toolkit if toolkit is not None and toolkit.key.toolkit == key.toolkit else None
+    if toolkit is not None:
+        return lambda _: toolkit
+    if key.backend is Backend.CUDA and key.toolkit is not None:
+        release = find_release("cuda", key.toolkit)
+        return None if release is None else lambda listener: obtain_cuda(release, listener)
+    parts = rocm.probe_parts() if key.backend is Backend.ROCM else None
+    if parts is not None and parts.key.toolkit == key.toolkit:
+        return lambda listener: rocm.assemble_rocm(parts, listener)
+    return None
 
 
 def _list_cuda(host: HostPlatform) -> Iterator[ToolchainOffer | ToolchainLack]:

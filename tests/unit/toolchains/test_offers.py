@@ -9,7 +9,7 @@ from kernel_builder.backend import Backend
 from kernel_builder.errors import ToolchainMissingError
 from kernel_builder.host import HostPlatform
 from kernel_builder.plan import ToolchainKey, ToolchainLack, ToolchainOffer
-from kernel_builder.toolchains import list_offers, obtain_toolkit, offer_chosen, offer_cross, rocm
+from kernel_builder.toolchains import list_offers, obtain_toolkits, offer_chosen, offer_cross, rocm
 from kernel_builder.toolchains.cuda import probe_cuda
 from kernel_builder.version import MinorVersion
 
@@ -53,7 +53,7 @@ def test_a_wrapper_is_asked_where_its_toolkit_lies(bare: Path, tmp_path: Path) -
     (offer, *lacks) = list_offers(LINUX, [Backend.CUDA])
     assert offer == ToolchainOffer(ToolchainKey(Backend.CUDA, MinorVersion(13, 0)), "nvcc 13.0.88")
     assert all(isinstance(lack, ToolchainLack) and "hold no `nvcc`" in lack.reason for lack in lacks)
-    assert obtain_toolkit(offer.key) == toolkit
+    assert obtain_toolkits([offer.key]) == {offer.key: toolkit}
 
 
 def test_a_toolkit_that_does_not_run_is_none(bare: Path) -> None:
@@ -103,7 +103,7 @@ def test_why_a_backend_cannot_be_had_is_one_sentence(bare: Path, monkeypatch: py
 def test_a_toolkit_that_nothing_brings_has_a_remedy(bare: Path, key: ToolchainKey, says: str) -> None:
     del bare
     with pytest.raises(ToolchainMissingError, match=says) as caught:
-        obtain_toolkit(key)
+        obtain_toolkits([key])
     assert caught.value.problems[0].hint
 
 
@@ -121,11 +121,11 @@ def test_a_cross_compiler_is_found_by_its_name(bare: Path) -> None:
     make_program(bare / "apt-get", "")
     assert offer_cross(host) == ToolchainOffer(key, remedy="apt-get install g++-aarch64-linux-gnu")
     with pytest.raises(ToolchainMissingError, match=r"no C\+\+ compiler for aarch64-linux was found here"):
-        obtain_toolkit(key)
+        obtain_toolkits([key])
     for name in ("gcc", "g++"):
         make_program(bare / f"aarch64-linux-gnu-{name}", "printf 'aarch64-linux-gnu-g++ (Debian 12.2.0-14) 12.2.0\\n'")
     assert offer_cross(host) == ToolchainOffer(key, "aarch64-linux-gnu-g++ 12.2.0")
-    toolkit = obtain_toolkit(key)
+    toolkit = obtain_toolkits([key])[key]
     assert toolkit.settings["CMAKE_SYSTEM_PROCESSOR"] == "aarch64"
     assert toolkit.environment["CXX"] == str(bare / "aarch64-linux-gnu-g++")
 
@@ -138,3 +138,16 @@ def test_nobody_compiles_for_a_mac_here(bare: Path) -> None:
 def test_device_libraries_number_devices() -> None:
     numbers = {arch: rocm._number_of(arch) for arch in ("gfx90a", "gfx942", "gfx1100", "gfx1201")}
     assert numbers == {"gfx90a": 9010, "gfx942": 9402, "gfx1100": 11000, "gfx1201": 12001}
+
+
+def test_nothing_is_fetched_when_another_toolkit_is_missing(bare: Path, tmp_path: Path) -> None:
+    del bare
+    wheels = ToolchainKey(Backend.CUDA, MinorVersion(13, 0))
+    missing = [ToolchainKey(Backend.ROCM, MinorVersion(9, 9)), ToolchainKey(Backend.XPU, MinorVersion(2025, 3))]
+    with pytest.raises(ToolchainMissingError) as caught:
+        obtain_toolkits([wheels, *missing], lambda event: pytest.fail(f"{event}"))
+    assert [problem.message.split(" was found")[0] for problem in caught.value.problems] == [
+        "no ROCm 9.9",
+        "no oneAPI DPC++ compiler 2025.3",
+    ]
+    assert not (tmp_path / "cache").exists()
