@@ -78,14 +78,21 @@ endfunction()
 
 # kernel_map_directory(<interface library> <directory> <name>): the same for the headers of a framework, whose
 # directory only those see that are compiled for its ABI: another ABI in the project must not compile the rest again.
+# Where it is reached through a symbolic link, GCC names its headers by the real directory if that name is shorter.
 function(kernel_map_directory target directory name)
-  if(NOT MSVC)
-    set(option "-ffile-prefix-map=${directory}=${name}")
+  if(MSVC)
+    return()
+  endif()
+  get_filename_component(real "${directory}" REALPATH)
+  set(spellings "${directory}" "${real}")
+  list(REMOVE_DUPLICATES spellings)
+  foreach(spelling IN LISTS spellings)
+    set(option "-ffile-prefix-map=${spelling}=${name}")
     target_compile_options("${target}" INTERFACE "$<$<COMPILE_LANGUAGE:C,CXX,OBJC,OBJCXX,HIP>:${option}>")
     if(NOT option MATCHES ",") # nvcc splits at commas
       target_compile_options("${target}" INTERFACE "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${option}>")
     endif()
-  endif()
+  endforeach()
 endfunction()
 
 # kernel_isolate_symbols(): two kernels in one process never share a variable.

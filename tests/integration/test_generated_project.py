@@ -240,10 +240,15 @@ def test_a_classic_project_runs_in_torch(tmp_path: Path, configure: Callable[...
         },
     )
     component = Component("power", Backend.CPU, (Dependency.TORCH,), (P("power/power.cpp"),), cxx_flags=("-O1",))
-    configure(make_spec(project, TorchFramework(src=(P("torch-ext/torch_binding.cpp"),)), component))
+    # As in an environment that is a symbolic link: GCC names headers by the shorter one of two names for a directory.
+    sdk = tmp_path / ("link" * 50) / "torch"
+    sdk.parent.mkdir()
+    sdk.symlink_to(SDK.resolve())
+    spec = make_spec(project, TorchFramework(src=(P("torch-ext/torch_binding.cpp"),)), component)
+    configure(spec, KERNEL_TORCH_SDK=sdk)
     artifact = build_and_install(tmp_path)["power-x"]
     assert artifact.name == f"torch{TORCH.compact}-cxx11-cpu-{probe_host()}"
-    check_library(artifact, project, tmp_path, SDK)
+    check_library(artifact, project, tmp_path, SDK, SDK.resolve())
     subprocess.run([sys.executable, "-c", LOAD, str(artifact)], check=True)
 
 
