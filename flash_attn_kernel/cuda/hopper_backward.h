@@ -121,13 +121,15 @@ FA_DEVICE void advance(Turn<kStages>& turn) {
   turn.stage = turn.stage == kStages - 1 ? 0 : turn.stage + 1;
 }
 
-// c = A B^T over kDim elements: 64 rows of a tile, from `row` on, with all rows of another. Not waited for.
-template <class Type, int kDim, int kRowsOfA, int kColumns>
-FA_DEVICE void start_multiply_rows(uint32_t left, int row, uint32_t right, float (&c)[kColumns / 2]) {
+// c = A B^T over kDim elements: 64 rows of a tile, from `row` on, with rows of another, from `column` on. Not
+// waited for.
+template <class Type, int kDim, int kRowsOfA, int kRowsOfB, int kCount>
+FA_DEVICE void start_multiply_rows(uint32_t left, int row, uint32_t right, int column, float (&c)[kCount]) {
   FA_UNROLL
   for (int step = 0; step < kDim / 16; ++step) {
-    wgmma<Type, kColumns, Major::kSum, Major::kSum>(c, describe_columns<kRowsOfA>(left, row, step),
-                                                    describe_columns<kColumns>(right, 0, step), step > 0);
+    wgmma<Type, 2 * kCount, Major::kSum, Major::kSum>(c, describe_columns<kRowsOfA>(left, row, step),
+                                                      describe_columns<kRowsOfB>(right, column, step),
+                                                      step > 0);
   }
   wgmma_commit();
 }
@@ -142,18 +144,31 @@ FA_DEVICE void start_add_product(const uint32_t (&p)[kSum / 16][4], uint32_t til
   wgmma_commit();
 }
 
-// Writes 16 rows of a warp, of those that exist.
-template <class Type, int kDim>
+// Operand a of 16 rows of a warp into a tile of kRows rows, from `row` and a chunk on that is a multiple of
+// the operand's 2 kSteps.
+template <int kRows, int kSteps>
+FA_DEVICE void store_operand(uint32_t tile, int row, int chunk, const uint32_t (&a)[kSteps][4]) {
+  const int lane = thread_index_anew() % 32;
+  const uint32_t first = swizzled_chunk<kRows>(tile, row + lane % 16, chunk + lane / 16);  // of step 0
+  FA_UNROLL
+  for (int step = 0; step < kSteps; ++step) {
+    store_matrices(first ^ static_cast<uint32_t>(32 * step), a[step]);
+  }
+}
+
+// Writes 16 rows of a warp, of those that exist, from `column` on.
+template <class Type, int kCount>
 FA_DEVICE void write_gradient(void* data, const RowStrides& strides, const HeadPlace& place, int first,
-                              int dim, float scale, const float (&numbers)[kDim / 2]) {
+                              int column, int dim, float scale, const float (&numbers)[kCount]) {
   FA_UNROLL
   for (int half = 0; half < 2; ++half) {
     const Place at = place_of(2 * half);
     if (first + at.row >= place.rows) continue;
-    uint16_t* to = const_cast<uint16_t*>(row_address(data, strides, place, first + at.row)) + at.column;
+    uint16_t* to =
+        const_cast<uint16_t*>(row_address(data, strides, place, first + at.row)) + column + at.column;
     FA_UNROLL
-    for (int i = 0; i < kDim / 8; ++i) {
-      if (8 * i + at.column >= dim) continue;
+    for (int i = 0; i < kCount / 4; ++i) {
+      if (column + 8 * i + at.column >= dim) continue;
       *reinterpret_cast<uint32_t*>(to + 8 * i) =
           Type::pack(numbers[4 * i + 2 * half] * scale, numbers[4 * i + 2 * half + 1] * scale);
     }

@@ -89,8 +89,8 @@ inline bool suits_hopper(const BackwardCall& call, int64_t longest_query) {
 // Both formats have the same sums.
 inline int64_t hopper_dq_sums_size_of_width(const BackwardCall& call) {
   const Problem problem = by_heads(call).problem;
-  return widest_head(problem) > 64 ? QuerySums<BulkOrder<128>>::size(problem, call.placement)
-                                   : QuerySums<BulkOrder<64>>::size(problem, call.placement);
+  return widest_head(problem) > 64 ? QuerySums<AccumulatorOrder<128>>::size(problem, call.placement)
+                                   : QuerySums<AccumulatorOrder<64>>::size(problem, call.placement);
 }
 
 // Whether they take the call; then also how many floats of `dq_sums` they can use.

@@ -120,8 +120,8 @@ struct HopperBackwardQueries {
       pin(scores);
       pin(dscores);
       wgmma_fence();
-      start_multiply_rows<Type, kDim, kRows, kKeys>(memory(), row_of_group, keys, scores);
-      start_multiply_rows<Type, kDim, kRows, kKeys>(memory() + kRowBytes, row_of_group, values, dscores);
+      start_multiply_rows<Type, kDim, kRows, kKeys>(memory(), row_of_group, keys, 0, scores);
+      start_multiply_rows<Type, kDim, kRows, kKeys>(memory() + kRowBytes, row_of_group, values, 0, dscores);
       wgmma_wait<1>();
       pin(scores);
       exponentiate(problem, scale, row, key, !flash_attn::covers(clean, KeyRange{key, key + kKeys}), lse,
@@ -144,8 +144,8 @@ struct HopperBackwardQueries {
       advance(turn);
     }
     const HeadPlace place = queries_of(find_sequence(call.placement, block_z()), block_y());
-    write_gradient<Type, kDim>(call.dq, call.dq_strides, place, first_row + row, problem.head_dim,
-                               problem.scale, dqueries);
+    write_gradient<Type>(call.dq, call.dq_strides, place, first_row + row, 0, problem.head_dim, problem.scale,
+                         dqueries);
   }
 };
 

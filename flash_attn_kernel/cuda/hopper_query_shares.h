@@ -6,31 +6,13 @@
 // is over, so who has passed it may write where that product read.
 #pragma once
 
-#include "hopper_backward.h"
-#include "query_sums.h"
+#include "hopper_key_block.h"
 
 namespace flash_attn_gpu {
 
-// Sums in the order in which a warp holds accumulators: 16 rows x 64 columns are 4 KB, of which a thread
-// writes 16 bytes beside its neighbour's at a time, and one thread adds all.
-template <int kTileDim>
-struct BulkOrder {
-  static constexpr int kRows = 64;
-  static constexpr int kDim = kTileDim;
-  static constexpr int kWarpFloats = 16 * kPanelColumns;
-
-  FA_DEVICE int of_warp(int panel, int warp) { return (panel * 4 + warp) * kWarpFloats; }
-  FA_DEVICE int in_warp(int group, int lane) { return (group * 32 + lane) * 4; }
-  FA_DEVICE int offset(int row, int column) {
-    return of_warp(column / kPanelColumns, row / 16) +
-           in_warp(column % kPanelColumns / 8, row % 8 * 4 + column % 8 / 2) + row % 16 / 8 * 2 + column % 2;
-  }
-};
-
 template <class Type, int kDim, int kKeys>
 struct HopperQueryShares {
-  typedef BulkOrder<kDim> Order;
-  typedef QuerySums<Order> Sums;
+  typedef AccumulatorOrder<kDim> Order;
   static constexpr int kRows = Order::kRows;
   static constexpr int kCount = kPanelColumns / 2;  // a thread's numbers
   static constexpr int kConsumersMeet = 1;          // a barrier by number
@@ -55,13 +37,7 @@ struct HopperQueryShares {
 
   // dS^T of this consumer's 64 keys; afterwards that of all keys is there.
   FA_MEMBER void keep(const uint32_t (&ds)[kRows / 16][4], int tile) const {
-    const int thread = thread_index_anew() - kWarpgroup, lane = thread % 32;
-    const uint32_t first =
-        swizzled_chunk<kKeys>(dscores(tile), thread / 32 * 16 + lane % 16, lane / 16);  // of step 0
-    FA_UNROLL
-    for (int step = 0; step < kRows / 16; ++step) {
-      store_matrices(first ^ static_cast<uint32_t>(32 * step), ds[step]);
-    }
+    store_operand<kKeys>(dscores(tile), (thread_index_anew() - kWarpgroup) / 32 * 16, 0, ds);
     fence_async_proxy();
     sync_some(kConsumersMeet, 2 * kWarpgroup);
   }
