@@ -130,6 +130,13 @@ FA_DEVICE void claim_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 
+// To 16 bytes of global memory, in any order.
+FA_DEVICE void add_numbers(float* to, const float (&numbers)[4]) {
+  asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(numbers[0]), "f"(numbers[1]),
+               "f"(numbers[2]), "f"(numbers[3])
+               : "memory");
+}
+
 // The word of lane `lane ^ mask` of this warp; all lanes take part.
 FA_DEVICE uint32_t exchange_words(uint32_t word, int mask) {
   return __shfl_xor_sync(0xFFFFFFFFu, word, mask);

@@ -35,5 +35,13 @@ GPU_CASES = [
     replace(_CASE, name="no_keys_narrow", seqlens_q=(5, 5), seqlens_k=(0, 0), head_dim=20),
     replace(_CASE, name="long_window_softcap", options=Options(window_size=(150, 60), softcap=20.0), head_dim=128),
     replace(_CASE, name="long_alibi_mask", extras=frozenset({"alibi", "mask_per_head"}), head_dim=128),
+    replace(
+        _CASE,
+        name="long_wide_heads",
+        extras=frozenset({"alibi", "sinks"}),
+        options=Options(window_size=(150, 60), softcap=20.0),
+        head_dim=192,
+        value_dim=256,
+    ),
     replace(_CASE, name="long_narrow_values", head_dim=96, value_dim=40, heads=3, options=Options(causal=True)),
 ]

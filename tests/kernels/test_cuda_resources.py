@@ -33,12 +33,13 @@ MOST_REGISTERS = {
 """128 lets four blocks of 128 threads share a multiprocessor, 168 three, 255 two, or one of 256."""
 
 ADD_QUERIES = {
-    "BackwardKeys 64 128 64 1 2",
-    "BackwardKeys 128 128 32 1 2",
-    "HopperBackwardKeys 64 4 1",
-    "HopperBackwardKeys 128 2 1",
+    "BackwardKeys 64 128 64 1 2": "RED.E.ADD.F32",
+    "BackwardKeys 128 128 32 1 2": "RED.E.ADD.F32",
+    "HopperBackwardKeys 64 4 1": "UBLKRED.G.S.ADD.F32",
+    "HopperBackwardKeys 128 2 1": "UBLKRED.G.S.ADD.F32",
+    "HopperBackwardWideKeys 256 2": "REDG.E.ADD.F32x4",
 }
-"""Kernels that can add their shares of dQ in global memory, and nobody else does."""
+"""Kernels that can add their shares of dQ in global memory, and by which instruction; nobody else does."""
 
 MOST_SPILLED_BYTES = 32
 """A few words outside the main loop are fine; a kernel that spills inside of it spills more."""
@@ -48,6 +49,7 @@ MOST_SPILLED_BYTES_ON_HOPPER = {
     "HopperBackwardKeys 64 4 1": 0,
     "HopperBackwardKeys 128 2 1": 16,
     "HopperBackwardKeys 128 3 0": 16,
+    "HopperBackwardWideKeys 256 2": 0,
     "HopperBackwardQueries 64 3": 0,
     "HopperBackwardQueries 128 2": 0,
 }
@@ -59,6 +61,7 @@ PRODUCTS_ON_HOPPER = {
     "HopperBackwardKeys 64 4 1": {"64x64x16": 24},
     "HopperBackwardKeys 128 2 1": {"64x64x16": 24, "64x128x16": 8},
     "HopperBackwardKeys 128 3 0": {"64x64x16": 16, "64x128x16": 8},
+    "HopperBackwardWideKeys 256 2": {"64x32x16": 32, "64x128x16": 12},
     "HopperBackwardQueries 64 3": {"64x128x16": 8, "64x64x16": 8},
     "HopperBackwardQueries 128 2": {"64x128x16": 24},
 }
@@ -73,7 +76,7 @@ _ENTRY = re.compile(
     re.DOTALL,
 )
 _KERNEL = re.compile(
-    r"\d(?P<kernel>(?:Hopper)?(?:Forward|BackwardKeys|BackwardQueries))I(?:NS\w*?|S\w_)?E?(?P<sizes>(?:L[ib]\d+E)+)"
+    r"\d(?P<kernel>(?:Hopper)?(?:Forward|Backward(?:Wide)?Keys|BackwardQueries))I(?:NS\w*?|S\w_)?E?(?P<sizes>(?:L[ib]\d+E)+)"
 )
 
 
@@ -154,5 +157,6 @@ def test_backward_on_hopper(tmp_path: Path) -> None:
         assert Counter(re.findall(r"HGMMA\.(\w+)", text)) == PRODUCTS_ON_HOPPER[name], name
         for instruction in ("UTMALDG.4D", "LDGSTS", "USETMAXREG"):
             assert instruction in text, f"{name} has no {instruction}"
-        for instruction in ("STSM.16.M88.4", "UBLKRED.G.S.ADD.F32"):
-            assert (instruction in text) == (name in ADD_QUERIES), f"{name}: {instruction}"
+        assert ("STSM.16.M88.4" in text) == (name in ADD_QUERIES), name
+        adds = set(re.findall(r"UBLKRED\.G\.S\.ADD\.F32|REDG?\.E\.ADD\.F32(?:x4)?", text))
+        assert adds == ({ADD_QUERIES[name]} if name in ADD_QUERIES else set()), name

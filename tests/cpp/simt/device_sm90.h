@@ -102,6 +102,11 @@ FA_DEVICE void write_words(void* to, const uint32_t (&words)[4]) {
   std::memcpy(to, words, 16);
 }
 
+FA_DEVICE void add_numbers(float* to, const float (&numbers)[4]) {
+  if (reinterpret_cast<uintptr_t>(to) % 16 != 0) hopper_block()->complain("a sum at an unaligned address");
+  for (int i = 0; i < 4; ++i) add_global(to + i, numbers[i]);
+}
+
 FA_DEVICE float largest(float a, float b) { return std::isnan(a) || b < a ? a : b; }
 
 FA_DEVICE void wgmma_fence() { hopper_block()->fence_products(); }
