@@ -1,4 +1,4 @@
-// What the two backward kernels for Hopper share: the call, how the producing warpgroup brings tiles, and the
+// What the backward kernels for Hopper share: the call, how the producing warpgroup brings tiles, and the
 // products.
 //
 // Warpgroup 0 produces, the others consume; a ring of stages lies between them, with a full and an empty
@@ -26,6 +26,9 @@ inline void begin_at(int batch, HopperBackwardCall* call) { call->call.placement
 
 static constexpr int kWarpgroup = 128;
 static constexpr int kBoxRows = 64;
+// Of K and V: no more than the least tile of keys has.
+template <int kDim>
+static constexpr int kKeyBoxRows = kDim > 128 ? 32 : kBoxRows;
 
 FA_DEVICE bool is_producer() { return thread_index() < kWarpgroup; }
 FA_DEVICE int consumer_index() { return thread_index() / kWarpgroup - 1; }
@@ -60,13 +63,13 @@ FA_DEVICE const uint16_t* row_address(const void* data, const RowStrides& stride
          (static_cast<int64_t>(place.token) + row) * strides.row;
 }
 
-template <int kDim, int kRows>
+template <int kDim, int kRows, int kBox>
 FA_DEVICE void copy_boxes(uint32_t tile, const Source& source, uint32_t barrier, const HeadPlace& place,
                           int first) {
   FA_ROLLED
   for (int panel = 0; panel < kDim / kPanelColumns; ++panel) {
     FA_ROLLED
-    for (int row = 0; row < kRows; row += kBoxRows) {
+    for (int row = 0; row < kRows; row += kBox) {
       copy_box(tile + static_cast<uint32_t>((panel * kRows + row) * kPanelRowBytes), source.map, barrier,
                panel * kPanelColumns, place.token + first + row, place.head, place.batch);
     }
@@ -89,7 +92,7 @@ FA_DEVICE void copy_chunks(uint32_t tile, const Source& source, const HeadPlace&
 // Rows [first, first + kRows) of two tensors become two tiles, one behind the other: in boxes where all of
 // the rows exist, else chunk by chunk with zeros after the last row, for what lies there in memory may be
 // infinite. Every thread of the producing warpgroup arrives at `full`.
-template <int kDim, int kRows>
+template <int kDim, int kRows, int kBox = kBoxRows>
 FA_DEVICE void load_tiles(uint32_t tiles, uint32_t full, const Source& left, const Source& right,
                           bool has_maps, const HeadPlace& place, int first) {
   constexpr int kTileBytes = kRows * kDim * 2;
@@ -102,8 +105,8 @@ FA_DEVICE void load_tiles(uint32_t tiles, uint32_t full, const Source& left, con
     arrive(full);
   } else if (thread_index() == 0) {
     arrive_expecting(full, 2 * kTileBytes);
-    copy_boxes<kDim, kRows>(tiles, left, full, place, first);
-    copy_boxes<kDim, kRows>(tiles + kTileBytes, right, full, place, first);
+    copy_boxes<kDim, kRows, kBox>(tiles, left, full, place, first);
+    copy_boxes<kDim, kRows, kBox>(tiles + kTileBytes, right, full, place, first);
   } else {
     arrive(full);
   }

@@ -7,30 +7,33 @@
 
 namespace flash_attn_gpu {
 
-// Tensors as tensor copies see them: (width, token, head, batch entry), boxes of kBoxRows rows.
+// Tensors as tensor copies see them: (width, token, head, batch entry), boxes of some rows.
 inline TensorView view_heads(const void* data, const RowStrides& strides, int width, int64_t tokens,
-                             int heads, int64_t batch) {
+                             int heads, int64_t batch, int box_rows = kBoxRows) {
   return TensorView{
-      data, {width, tokens, heads, batch}, {1, strides.row, strides.head, strides.page}, kBoxRows};
+      data, {width, tokens, heads, batch}, {1, strides.row, strides.head, strides.page}, box_rows};
 }
 
-template <class Device>
+template <int kDim, class Device>
 inline bool encode_maps(const BackwardCall& call, const Device& device, HopperBackwardCall* own) {
   const Problem& problem = call.problem;
   const Placement& place = call.placement;
   const int64_t queries = place.query_room, keys = place.key_room;
   const int64_t query_batch = place.query_offsets == nullptr ? place.batch : 1;
   const int64_t key_batch = place.key_offsets == nullptr ? place.cache_size : 1;
+  constexpr int kKeyRows = kKeyBoxRows<kDim>;
   if (queries == 0 || keys == 0) return false;
   return device.encode(view_heads(call.q, problem.q, problem.head_dim, queries, problem.heads, query_batch),
                        &own->q) &&
          device.encode(
              view_heads(call.dout, call.dout_strides, problem.value_dim, queries, problem.heads, query_batch),
              &own->dout) &&
-         device.encode(view_heads(call.k, problem.k, problem.head_dim, keys, problem.kv_heads, key_batch),
-                       &own->k) &&
-         device.encode(view_heads(call.v, problem.v, problem.value_dim, keys, problem.kv_heads, key_batch),
-                       &own->v);
+         device.encode(
+             view_heads(call.k, problem.k, problem.head_dim, keys, problem.kv_heads, key_batch, kKeyRows),
+             &own->k) &&
+         device.encode(
+             view_heads(call.v, problem.v, problem.value_dim, keys, problem.kv_heads, key_batch, kKeyRows),
+             &own->v);
 }
 
 // The same call with every query head's keys named by that head.
@@ -40,69 +43,62 @@ inline BackwardCall by_heads(BackwardCall call) {
   return call;
 }
 
-inline Grid tiles_of_rows(const BackwardCall& call, int64_t longest_query, int rows) {
-  return Grid{blocks_of(longest_query, rows), call.problem.heads, call.placement.batch};
-}
-
-// Keys is a kernel of dK and dV: as it comes, or one that also adds dQ.
-template <class Keys, class Launcher>
-inline void launch_keys(const HopperBackwardCall& own, int64_t longest_key, const Launcher& launcher) {
-  launcher.template run<Keys>(
-      Grid{blocks_of(longest_key, Keys::kKeys), own.call.problem.heads / own.group, own.call.placement.batch},
-      own);
-}
-template <class Type, int kDim, class Keys, class Launcher>
-inline void launch_one_pass(const HopperBackwardCall& own, int64_t longest_query, int64_t longest_key,
-                            const Launcher& launcher) {
-  typedef RoundQueries<Type, AccumulatorOrder<kDim>> Round;
-  launch_keys<Keys>(own, longest_key, launcher);
-  launcher.template run<Round>(tiles_of_rows(own.call, longest_query, Round::kRows), own.call);
-}
+// The kernels of a head dimension: dK and dV, then dQ; or all in one pass.
+template <class Type, int kTileDim>
+struct HopperBackwardOfWidth {
+  static constexpr int kDim = kTileDim;
+  typedef HopperBackwardKeys<Type, kDim, kDim == 128 ? 3 : 4, false> Keys;
+  typedef HopperBackwardQueries<Type, kDim, 128, kDim == 128 ? 2 : 3> Queries;
+  typedef HopperBackwardKeys<Type, kDim, kDim == 128 ? 2 : 4, true> OnePass;
+};
+template <class Type>
+struct HopperBackwardOfWidth<Type, 256> {
+  static constexpr int kDim = 256;
+  typedef HopperBackwardWideKeys<Type, kDim, 2, false> Keys;
+  typedef HopperBackwardQueries<Type, kDim, 32, 2> Queries;
+  typedef HopperBackwardWideKeys<Type, kDim, 2, true> OnePass;
+};
 
 // A call with sums of dQ has one large kernel, others have two.
-template <class Type, int kDim>
-struct HopperBackwardOfWidth {
-  typedef HopperBackwardKeys<Type, kDim, kDim == 128 ? 3 : 4, false> Keys;
-  typedef HopperBackwardQueries<Type, kDim, kDim == 128 ? 2 : 3> Queries;
-  typedef HopperBackwardKeys<Type, kDim, kDim == 128 ? 2 : 4, true> OnePass;
-
-  template <class Launcher>
-  static void launch(const HopperBackwardCall& own, int64_t longest_query, int64_t longest_key,
-                     const Launcher& launcher) {
-    if (own.call.dq_sums != nullptr)
-      return launch_one_pass<Type, kDim, OnePass>(own, longest_query, longest_key, launcher);
-    launch_keys<Keys>(own, longest_key, launcher);
-    launcher.template run<Queries>(tiles_of_rows(own.call, longest_query, Queries::kRows), own);
+template <class Type, class Kernels, class Device, class Launcher>
+inline void launch_hopper_kernels(const BackwardCall& call, int64_t longest_query, int64_t longest_key,
+                                  const Device& device, const Launcher& launcher) {
+  typedef RoundQueries<Type, AccumulatorOrder<Kernels::kDim>> Round;
+  static_assert(Kernels::Keys::kKeys == Kernels::OnePass::kKeys, "both have the same grid");
+  HopperBackwardCall own{};
+  own.has_maps = encode_maps<Kernels::kDim>(call, device, &own);
+  own.group = call.problem.group;
+  own.call = by_heads(call);
+  const Grid keys{blocks_of(longest_key, Kernels::Keys::kKeys), call.problem.kv_heads, call.placement.batch};
+  const auto rows = [&](int rows_of_block) {
+    return Grid{blocks_of(longest_query, rows_of_block), call.problem.heads, call.placement.batch};
+  };
+  if (call.dq_sums == nullptr) {
+    launcher.template run<typename Kernels::Keys>(keys, own);
+    launcher.template run<typename Kernels::Queries>(rows(Kernels::Queries::kRows), own);
+  } else {
+    launcher.template run<typename Kernels::OnePass>(keys, own);
+    launcher.template run<Round>(rows(Round::kRows), own.call);
   }
-};
+}
 
 template <class Type, class Device, class Launcher>
 inline void launch_hopper_backward_of_width(const BackwardCall& call, int64_t longest_query,
                                             int64_t longest_key, const Device& device,
                                             const Launcher& launcher) {
   launch_backward_preparation<Type>(call, longest_query, launcher);
-  HopperBackwardCall own{};
-  own.has_maps = encode_maps(call, device, &own);
-  own.group = call.problem.group;
-  own.call = by_heads(call);
-  if (widest_head(call.problem) > 128) {
-    launch_one_pass<Type, 256, HopperBackwardWideKeys<Type, 256, 2>>(own, longest_query, longest_key,
-                                                                     launcher);
-  } else if (widest_head(call.problem) > 64) {
-    HopperBackwardOfWidth<Type, 128>::launch(own, longest_query, longest_key, launcher);
-  } else {
-    HopperBackwardOfWidth<Type, 64>::launch(own, longest_query, longest_key, launcher);
-  }
+  const auto launch = [&](auto kernels) {
+    launch_hopper_kernels<Type, decltype(kernels)>(call, longest_query, longest_key, device, launcher);
+  };
+  const int dim = widest_head(call.problem);
+  if (dim > 128) return launch(HopperBackwardOfWidth<Type, 256>());
+  if (dim > 64) return launch(HopperBackwardOfWidth<Type, 128>());
+  launch(HopperBackwardOfWidth<Type, 64>());
 }
 
 // Where there are fewer queries than a tile has rows, kernels that pack the rows of several heads do less in
 // vain.
-inline bool has_rows_for_hopper(int64_t longest_query) { return longest_query >= kBoxRows; }
-
-// Wide heads have no kernel for dQ alone.
-inline bool suits_hopper(const BackwardCall& call, int64_t longest_query) {
-  return has_rows_for_hopper(longest_query) && (widest_head(call.problem) <= 128 || call.dq_sums != nullptr);
-}
+inline bool suits_hopper(int64_t longest_query) { return longest_query >= kBoxRows; }
 
 // Both formats have the same sums.
 inline int64_t hopper_dq_sums_size_of_width(const BackwardCall& call) {
@@ -112,17 +108,17 @@ inline int64_t hopper_dq_sums_size_of_width(const BackwardCall& call) {
                                    : QuerySums<AccumulatorOrder<64>>::size(problem, call.placement);
 }
 
-// Whether they take the call with sums of dQ; then also how many floats these are.
+// Whether they take the call; then also how many floats of `dq_sums` they can use.
 inline bool find_hopper_dq_sums(const BackwardCall& call, int64_t longest_query, int64_t* floats) {
   *floats = hopper_dq_sums_size_of_width(call);
-  return has_rows_for_hopper(longest_query);
+  return suits_hopper(longest_query);
 }
 
 // Returns whether it ran them. A device has encode(view, &map), which says whether it can.
 template <class Type, class Device, class Launcher>
 inline bool launch_hopper_backward(const BackwardCall& call, int64_t longest_query, int64_t longest_key,
                                    const Device& device, const Launcher& launcher) {
-  if (!suits_hopper(call, longest_query)) return false;
+  if (!suits_hopper(longest_query)) return false;
   launch_hopper_backward_of_width<Type>(call, longest_query, longest_key, device, launcher);
   return true;
 }

@@ -13,7 +13,7 @@ namespace flash_attn_gpu {
 template <class Type, int kDim, int kStages, bool kAdds>
 struct HopperBackwardKeys {
   typedef HopperQueryShares<Type, kDim, 128> Shares;
-  typedef HopperKeyBlock<Type, kDim, 128, kStages, kAdds ? Shares::kBytes : 0> Block;
+  typedef HopperKeyBlock<Type, kDim, 128, kStages, kAdds, kAdds ? Shares::kBytes : 0> Block;
   typedef typename Block::Facts Facts;
   static constexpr int kThreads = Block::kThreads;
   static constexpr int kKeys = Block::kKeys;

@@ -6,12 +6,11 @@
 
 namespace flash_attn_gpu {
 
-template <class Type, int kDim, int kStages>
+template <class Type, int kDim, int kKeys, int kStages>
 struct HopperBackwardQueries {
   static constexpr int kConsumers = 2;
   static constexpr int kThreads = kWarpgroup * (1 + kConsumers);
   static constexpr int kRows = 64 * kConsumers;
-  static constexpr int kKeys = 128;
   typedef GradientFacts<kRows> Facts;
 
   // Shared memory: Q, dO, the stages of K and V, what the rows stand for, barriers.
@@ -76,7 +75,7 @@ struct HopperBackwardQueries {
     Turn<kStages> turn{0, 0};
     for (int block = blocks.begin; block < blocks.end; ++block) {
       wait_phase(empty(turn.stage), turn.parity ^ 1);
-      load_tiles<kDim, kKeys>(
+      load_tiles<kDim, kKeys, kKeyBoxRows<kDim>>(
           key_tile(turn.stage), full(turn.stage), Source{call.k, &problem.k, &launch.k, problem.head_dim},
           Source{call.v, &problem.v, &launch.v, problem.value_dim}, launch.has_maps, keys, block * kKeys);
       advance(turn);

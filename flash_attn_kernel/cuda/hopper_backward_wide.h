@@ -1,5 +1,5 @@
-// dK, dV and the share of dQ of a block of 64 keys on Hopper, for heads that are too wide for a warpgroup to
-// hold their sums: two take half of the columns each.
+// dK and dV of a block of 64 keys on Hopper, and with kAdds its share of dQ, for heads that are too wide for
+// a warpgroup to hold their sums: two take half of the columns each.
 //
 // A consumer computes S^T and dP^T of its 32 of the tile's rows, and leaves P^T and dS^T in shared memory for
 // the other; what it made itself it multiplies from registers, while it waits. dP is computed while the
@@ -15,10 +15,10 @@
 
 namespace flash_attn_gpu {
 
-template <class Type, int kDim, int kStages>
+template <class Type, int kDim, int kStages, bool kAdds>
 struct HopperBackwardWideKeys {
   static constexpr int kTileBytes = 64 * 64 * 2;  // of P or dS, as keys x rows
-  typedef HopperKeyBlock<Type, kDim, 64, kStages, 3 * kTileBytes> Block;
+  typedef HopperKeyBlock<Type, kDim, 64, kStages, kAdds, 3 * kTileBytes> Block;
   typedef typename Block::Facts Facts;
   typedef AccumulatorOrder<kDim> Order;
   static constexpr int kThreads = Block::kThreads;
@@ -144,17 +144,22 @@ struct HopperBackwardWideKeys {
       wgmma_commit();
       float* const sums = facts.sums;  // no lane reads facts behind this barrier: the stage may then be freed
       meet(kDscoresMeet);
-      wgmma_wait<1>();
-      pin(dvalues);
-      Sums share;
-      pin(share);
-      wgmma_fence();
-      start_share(share);
-      start_other_rows(dscore_tile(), queries, dkeys);
-      wgmma_wait<1>();
-      pin(share);
-      add(share, sums);
+      if constexpr (kAdds) {
+        Sums share;
+        wgmma_wait<1>();
+        pin(dvalues);
+        pin(share);
+        wgmma_fence();
+        start_share(share);
+        start_other_rows(dscore_tile(), queries, dkeys);
+        wgmma_wait<1>();
+        pin(share);
+        add(share, sums);
+      } else {
+        start_other_rows(dscore_tile(), queries, dkeys);
+      }
       wgmma_wait<0>();
+      pin(dvalues);
       pin(dkeys);
       if (thread_index() % 32 == 0) arrive(Block::empty(turn.stage));
       advance(turn);

@@ -26,8 +26,8 @@ struct AccumulatorOrder {
   }
 };
 
-// Consumers exchange kSharedByConsumers bytes for their shares of dQ; 0 where dQ is not added.
-template <class Type, int kDim, int kKeysOfBlock, int kStages, int kSharedByConsumers>
+// kAdds: whether dQ is added. kSharedByConsumers: bytes that consumers exchange.
+template <class Type, int kDim, int kKeysOfBlock, int kStages, bool kAdds, int kSharedByConsumers>
 struct HopperKeyBlock {
   typedef QuerySums<AccumulatorOrder<kDim>> Sums;
   static constexpr int kConsumers = 2;
@@ -103,9 +103,10 @@ struct HopperKeyBlock {
     const BackwardCall& call = launch.call;
     const Problem& problem = call.problem;
     const int kv_head = block_y();
-    load_tiles<kDim, kKeys>(key_tile(), keys_full(), Source{call.k, &problem.k, &launch.k, problem.head_dim},
-                            Source{call.v, &problem.v, &launch.v, problem.value_dim}, launch.has_maps,
-                            keys_of(find_sequence(call.placement, block_z()), kv_head), first_key);
+    load_tiles<kDim, kKeys, kKeyBoxRows<kDim>>(
+        key_tile(), keys_full(), Source{call.k, &problem.k, &launch.k, problem.head_dim},
+        Source{call.v, &problem.v, &launch.v, problem.value_dim}, launch.has_maps,
+        keys_of(find_sequence(call.placement, block_z()), kv_head), first_key);
     Turn<kStages> turn{0, 0};
     for (int head = kv_head * launch.group; head < (kv_head + 1) * launch.group; ++head) {
       for (int block = blocks.begin; block < blocks.end; ++block) {
@@ -115,7 +116,7 @@ struct HopperKeyBlock {
         Facts* facts = facts_of(turn.stage);
         describe_gradient_rows<kRows, kWarpgroup>(call, sequence, head, row, &facts->rows);
         if (thread_index() == 0) {
-          if (kSharedByConsumers > 0) facts->sums = Sums::tile(call, sequence, head, row);
+          if (kAdds) facts->sums = Sums::tile(call, sequence, head, row);
           facts->is_masked = needs_mask(problem, sequence, row, row + kRows, sequence.query_len,
                                         KeyRange{first_key, first_key + kKeys});
         }
