@@ -4,22 +4,21 @@ Takes the artifact that was built elsewhere (`kernel-builder build --backend cud
 every case that the CPU passes and longer ones, forward and backward, in bf16 and fp16, the longer ones also with
 `deterministic`, whose bits are compared, and both ways by the baseline kernels; runs compute-sanitizer on a few where
 it is installed; then times forward, backward (both ways) and decode beside the baseline, torch's flash and cuDNN
-attention, a large matrix product and a copy, interleaved, by CUDA events, and keeps all of it as JSON. It ends within
-nine minutes: what has no time left is named and not timed.
+attention, a large matrix product and a copy, interleaved, by CUDA events, holds what each of them computed against
+attention in fp32, and keeps all of it as JSON. It ends within nine minutes: what has no time left is named and not
+timed, and a kernel that does not end is named, too.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shutil
-import signal
-import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -30,19 +29,35 @@ from kernels import get_local_kernel
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from scripts.gpu_workloads import BASELINE, measure, measure_ceilings  # noqa: E402  (the repository is not installed)
-from tests.kernels.cases import CASES, AttentionCase, draw_inputs  # noqa: E402
+# The repository is not installed.
+from scripts.gpu_report import finish  # noqa: E402
+from scripts.gpu_sanitizer import run_sanitizer  # noqa: E402
+from scripts.gpu_timing import first_line, list_faults, measure, measure_ceilings  # noqa: E402
+from scripts.gpu_workloads import BASELINE, Place, list_workloads  # noqa: E402
+from tests.kernels.cases import CASES, AttentionCase, Inputs, draw_inputs  # noqa: E402
 from tests.kernels.gpu_cases import GPU_CASES  # noqa: E402
 from tests.kernels.layer_cases import LAYER_CASES, LayerCase, check_layer  # noqa: E402
-from tests.kernels.running import check_forward, check_gradients, draw_upstream, run_kernel  # noqa: E402
+from tests.kernels.running import (  # noqa: E402
+    Result,
+    Upstream,
+    check_each_gradient,
+    check_results,
+    draw_upstream,
+    run_kernel,
+    run_oracle,
+)
 
 HALF = (torch.bfloat16, torch.float16)
 SANITIZED = 4
 """Cases under compute-sanitizer, which is a hundred times slower; they run both ways."""
 
 CHECK_SECONDS = 270
-SANITIZER_SECONDS = 60
 ALL_SECONDS = 510
+LAST_SECONDS = 535
+"""When whatever still runs is given up."""
+
+HAS_HUNG = 3
+TOKENS_ON_CPU = 128
 
 
 def on_device(flash: ModuleType, device: torch.device, *, deterministic: bool) -> Any:
@@ -59,6 +74,24 @@ def on_device(flash: ModuleType, device: torch.device, *, deterministic: bool) -
     return SimpleNamespace(attention=SimpleNamespace(attend=attend))
 
 
+_DOING = ["starting"]
+
+
+def say(doing: str) -> None:
+    """Remember what is being done, for when it does not end."""
+    _DOING[0] = doing
+
+
+def is_lost(device: torch.device) -> bool:
+    """Return whether an error of the GPU, such as an access outside of its memory, ended its work for this process."""
+    try:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    except RuntimeError:
+        return True
+    return False
+
+
 def find_failures(
     flash: ModuleType, device: torch.device, cases: list[AttentionCase], until: float, *, deterministic: bool = False
 ) -> Iterator[str]:
@@ -67,6 +100,8 @@ def find_failures(
     deterministic: also those whose gradients, made a second time, have other bits.
     """
     moved = on_device(flash, device, deterministic=deterministic)
+    if is_lost(device):
+        return
     checks = (check_gradients, check_bits) if deterministic else (check_forward, check_gradients)
     for dtype in HALF:
         for case in cases:
@@ -74,19 +109,49 @@ def find_failures(
                 yield f"{case.name} {dtype}: no time was left for it"
                 continue
             for check in checks:
+                doing = f"{check.__name__} {case.name} {dtype}"
+                say(doing)
                 try:
                     check(moved, case, dtype)
                 except Exception as error:  # noqa: BLE001  (whatever goes wrong with one case is reported, not fatal)
-                    reason = (str(error).splitlines() or [type(error).__name__])[0]
-                    yield f"{check.__name__} {case.name} {dtype}: {reason}"
+                    yield f"{doing}: {first_line(error)}"
+                    if is_lost(device):
+                        yield f"{doing}: the GPU takes no more work from this process; nothing after this was checked"
+                        return
+
+
+@cache
+def refer_to(case: AttentionCase, dtype: torch.dtype) -> tuple[Inputs, Upstream, Result, Result]:
+    """Return what a case is given, and what comes out in fp64 and by torch in its own precision, both ways.
+
+    Made by the CPU, once for all kernels that are held against it: that takes longer than they do.
+    """
+    drawn = draw_inputs(case, dtype)
+    out = torch.empty((*drawn.q.shape[:-1], drawn.v.shape[-1]))
+    upstream = draw_upstream(out, torch.empty(0), with_lse=False)
+    exact, by_torch = (run_oracle(case, drawn.to(precision), upstream) for precision in (torch.float64, dtype))
+    return drawn, upstream, exact, by_torch
+
+
+def check_forward(flash: Any, case: AttentionCase, dtype: torch.dtype) -> None:
+    """Assert that out is as near to the exact result as torch's in this precision, and lse nearer."""
+    drawn, _, exact, by_torch = refer_to(case, dtype)
+    with torch.no_grad():
+        actual = run_kernel(flash, case, drawn.to(dtype))
+    check_results(case, drawn, (actual, exact, by_torch), dtype)
+
+
+def check_gradients(flash: Any, case: AttentionCase, dtype: torch.dtype) -> None:
+    """Assert that each gradient is as near to the exact one as torch's in this precision."""
+    drawn, upstream, exact, by_torch = refer_to(case, dtype)
+    actual = run_kernel(flash, case, drawn.to(dtype), upstream)
+    check_each_gradient(case, drawn, upstream, (actual, exact, by_torch))
 
 
 def check_bits(flash: Any, case: AttentionCase, dtype: torch.dtype) -> None:
     """Assert that gradients are the same bits when they are made again."""
-    inputs = draw_inputs(case, dtype).to(dtype)
-    attended = run_kernel(flash, case, inputs)
-    upstream = draw_upstream(attended.out, attended.lse, with_lse=False)
-    first, second = (run_kernel(flash, case, inputs, upstream).gradients for _ in range(2))
+    drawn, upstream, *_ = refer_to(case, dtype)
+    first, second = (run_kernel(flash, case, drawn.to(dtype), upstream).gradients for _ in range(2))
     for name in first:
         if not torch.equal(first[name], second[name]):
             raise AssertionError(f"{case!r}: d{name} has other bits the second time")
@@ -96,11 +161,13 @@ def find_layer_failures(flash: ModuleType, device: torch.device, cases: list[Lay
     """Yield the same for the layers, in fp32 too."""
     for dtype in (torch.float32, *HALF):
         for case in cases:
+            say(f"{case.name} {dtype}")
+            if is_lost(device):
+                return
             try:
                 check_layer(flash, case, dtype, str(device))
             except Exception as error:  # noqa: BLE001  (as above)
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                yield f"{case.name} {dtype}: {reason}"
+                yield f"{case.name} {dtype}: {first_line(error)}"
 
 
 def name_failures(way: str, failures: Iterator[str]) -> list[str]:
@@ -108,68 +175,42 @@ def name_failures(way: str, failures: Iterator[str]) -> list[str]:
     return [f"{way}: {failure}" for failure in failures]
 
 
-def run_sanitizer(build: Path) -> str:
-    """Run a few cases under compute-sanitizer; say in a few words how that ended."""
-    sanitizer = shutil.which("compute-sanitizer")
-    if sanitizer is None:
-        return "compute-sanitizer is not installed here"
-    command = [
-        sanitizer,
-        "--error-exitcode",
-        "9",
-        sys.executable,
-        __file__,
-        "--build",
-        str(build),
-        "--only",
-        str(SANITIZED),
-    ]
-    # A group of processes of its own: the sanitizer's child would go on without it, beside what is timed.
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as ended:
-        try:
-            output, _ = ended.communicate(timeout=SANITIZER_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(ended.pid, signal.SIGKILL)
-            return f"not done after {SANITIZER_SECONDS} s"
-    return "clean" if ended.returncode == 0 else f"exit status {ended.returncode}: {output[-2000:]}"
+def load_kernel(build: Path, device: torch.device) -> ModuleType | str:
+    """Return the kernel, or why none of the artifacts runs on this device with this torch."""
+    found = ", ".join(sorted(path.name for path in build.glob("torch*"))) or "no artifact"
+    torch_here = f"this is torch {torch.__version__}"
+    if device.type == "cuda":
+        torch_here += f" for CUDA {torch.version.cuda}" if torch.version.cuda else ", which is not for CUDA"
+    advice = f"`{build}` has {found}, and {torch_here}; `kernel-builder build --backend cuda` makes one"
+    if not build.is_dir():
+        return advice
+    try:
+        flash = get_local_kernel(build)
+    except Exception as error:  # noqa: BLE001  (a loader has many ways to say no)
+        return f"{first_line(error)}\n{advice}"
+    is_right = device.type != "cuda" or hasattr(flash._ops.ops, "cuda_kernels")  # noqa: SLF001  (no public name)
+    return flash if is_right else f"what was loaded is not for CUDA\n{advice}"
 
 
-def verdict(record: dict[str, Any], ceilings: dict[str, float]) -> str:
-    """Return how ours stands to the goal: a share of the ceiling, or a time."""
-    rates = {name: one["rate"] for name, one in record["contenders"].items()}
-    if "ours" not in rates:
-        return "not run"
-    ours, goal = rates["ours"], record["goal"]
-    if record["unit"] == "us":
-        return f"{'met' if ours <= goal else 'missed'}: {ours:.1f} us of {goal:.0f}"
-    share = ours / ceilings["product" if record["unit"] == "TFLOP/s" else "copy"]
-    slower = [rival for rival in record["rivals"] if ours < rates.get(rival, 0.0)]
-    if not goal:
-        return f"{share:.0%}"
-    behind = f", behind {' and '.join(slower)}" if slower else ""
-    return f"{'met' if share >= goal and not slower else 'missed'}: {share:.0%} of {goal:.0%}{behind}"
-
-
-def print_table(report: dict[str, Any]) -> None:
-    """Print one line per workload: the kernels, the goal as a share of the run's ceiling, and everybody's rate."""
-    ceilings = report["ceilings"]
-    print(f"{report['device']}, torch {report['torch']}: product {ceilings['product']:.0f} TFLOP/s, "
-          f"copy {ceilings['copy']:.2f} TB/s")  # fmt: skip
-    for each in report["workloads"]:
-        rates = {name: one["rate"] for name, one in each["contenders"].items()}
-        if not rates:
-            print(each["workload"])
-            continue
-        listed = "  ".join(f"{name} {rate:.2f}" for name, rate in rates.items())
-        if "sinks" in rates and "ours" in rates:
-            listed += f"  (sinks cost {rates['ours'] / rates['sinks'] - 1:.1%})"
-        print(f"{each['workload']:<28} {each['kernels']:<8} {verdict(each, ceilings):<42} {listed} {each['unit']}")
-    print(f"sanitizer: {report['sanitizer']}")
-    print(f"{report['cases']} cases, {len(report['failures'])} failures in {report['seconds']:.0f} s")
+def check(flash: ModuleType, device: torch.device, options: argparse.Namespace, until: float) -> tuple[int, list[str]]:
+    """Hold cases against fp64; return how many, and what failed."""
+    # The first few are small, then come those that kernels with pipelines need: the sanitizer sees both.
+    cases = [*CASES[:3], *GPU_CASES, *CASES[3:]][: options.only]
+    failures = list(find_failures(flash, device, cases, until))
+    both_ways = GPU_CASES if options.only is None else cases
+    failures += name_failures("deterministic", find_failures(flash, device, both_ways, until, deterministic=True))
+    if options.only is None and device.type == "cuda":
+        os.environ[BASELINE] = "baseline"
+        for deterministic in (False, True):
+            found = find_failures(flash, device, GPU_CASES, until, deterministic=deterministic)
+            failures += name_failures(f"baseline, deterministic={deterministic}", found)
+        del os.environ[BASELINE]
+    failures += find_layer_failures(flash, device, LAYER_CASES[: options.only])
+    return len(cases), failures
 
 
 def main() -> int:
-    """Check, measure, print; the exit status is 1 when a case failed and 2 without a GPU."""
+    """Check, measure, print; the exit status is 1 if anything was wrong, 2 without GPU or kernel, 3 if one hangs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=Path, default=ROOT / "build", help="where the artifacts lie")
     parser.add_argument("--output", type=Path, help="where the JSON goes (default: benchmarks/results/DEVICE)")
@@ -182,39 +223,50 @@ def main() -> int:
         print("there is no CUDA device here; the kernels' source is tested under an emulator by `make test`")
         return 2
     begin = time.monotonic()
-    flash = get_local_kernel(options.build)
-    # The first few are small, then come those that kernels with pipelines need: the sanitizer sees both.
-    cases = [*CASES[:3], *GPU_CASES, *CASES[3:]][: options.only]
-    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        until = begin + CHECK_SECONDS
-        failures = list(find_failures(flash, device, cases, until))
-        both_ways = GPU_CASES if options.only is None else cases
-        failures += name_failures("deterministic", find_failures(flash, device, both_ways, until, deterministic=True))
-        if options.only is None and device.type == "cuda":
-            os.environ[BASELINE] = "baseline"
-            for deterministic in (False, True):
-                found = find_failures(flash, device, GPU_CASES, until, deterministic=deterministic)
-                failures += name_failures(f"baseline, deterministic={deterministic}", found)
-            del os.environ[BASELINE]
-        failures += find_layer_failures(flash, device, LAYER_CASES[: options.only])
-        print("\n".join(failures) or f"{len(cases)} cases agree with fp64")
-        if options.only is not None or device.type == "cpu":
-            return 1 if failures else 0
-        report = {
-            "device": torch.cuda.get_device_name(device),
-            "torch": torch.__version__,
-            "cases": len(cases),
-            "failures": failures,
-            "sanitizer": run_sanitizer(options.build),
-            "ceilings": measure_ceilings(options.repeats),
-            "workloads": list(measure(flash, options.repeats, ALL_SECONDS - (time.monotonic() - begin))),
-        }
-    report["seconds"] = time.monotonic() - begin
+    flash = load_kernel(options.build, device)
+    if isinstance(flash, str):
+        print(f"there is nothing to check: {flash}")
+        return 2
+    torch.set_float32_matmul_precision("highest")  # what fp32 is the judge of
+    report: dict[str, Any] = {"device": "cpu", "torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": None}
+    report |= {"cases": 0, "failures": [], "workloads": []}
+    if device.type == "cuda":
+        report |= {"device": torch.cuda.get_device_name(device), "cudnn": torch.backends.cudnn.version()}
     name = report["device"].lower().replace(" ", "-")
     output = options.output or ROOT / "benchmarks" / "results" / name / "gpu-check.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print_table(report)
+    failures = report["failures"]
+
+    def give_up() -> None:
+        failures.append(f"{_DOING[0]}: not done after {LAST_SECONDS} s")
+        finish(report, output, time.monotonic() - begin)
+        os._exit(HAS_HUNG)
+
+    watchdog = threading.Timer(LAST_SECONDS, give_up)
+    watchdog.daemon = True
+    watchdog.start()
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        report["cases"], found = check(flash, device, options, begin + CHECK_SECONDS)
+        print("\n".join(found) or f"{report['cases']} cases agree with fp64", flush=True)
+        failures += found
+        if options.only is not None:
+            return 1 if failures else 0
+        if device.type == "cuda":
+            say("compute-sanitizer")
+            report["sanitizer"], has_found = run_sanitizer(
+                [sys.executable, __file__, "--build", str(options.build), "--only", str(SANITIZED)]
+            )
+            failures += ["compute-sanitizer has found errors"] if has_found else []
+        say("a large product and a copy")
+        place = Place(flash, device) if device.type == "cuda" else Place(flash, device, TOKENS_ON_CPU)
+        try:
+            report["ceilings"] = measure_ceilings(place, options.repeats)
+            left = ALL_SECONDS - (time.monotonic() - begin)
+            report["workloads"].extend(measure(place, list_workloads(place), options.repeats, left, say))
+        except RuntimeError as error:
+            failures.append(f"{_DOING[0]}: {first_line(error)}")
+    failures += list_faults(report["workloads"])
+    watchdog.cancel()
+    finish(report, output, time.monotonic() - begin)
     return 1 if failures else 0
 
 

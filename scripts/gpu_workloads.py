@@ -1,46 +1,72 @@
-"""What `gpu_check.py` times, and how: contenders run in turn, by CUDA events, while their share of the time lasts."""
+"""What `gpu_check.py` times: who runs in turn, how much work that is, and what must come out."""
 
 from __future__ import annotations
 
 import os
-import statistics
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import product
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
+from scripts.gpu_exact import Results, attend_exactly, differentiate_exactly
+
 BASELINE = "FLASH_ATTN_CUDA_KERNELS"
-TORCH = {"torch flash": SDPBackend.FLASH_ATTENTION, "torch cuDNN": SDPBackend.CUDNN_ATTENTION}
-LEAST_REPEATS = 5
+RIVALS = {"torch flash": SDPBackend.FLASH_ATTENTION, "torch cuDNN": SDPBackend.CUDNN_ATTENTION}
+TOKENS = 16384
+"""In all sequences of a workload; the goals are for one sequence of so many."""
+
+WIDTH = 2048
+"""Heads times head dimension."""
+
+COLD_BYTES = 256 << 20
+"""Of keys and values that a decode step comes back to only after so many others: more than a cache keeps."""
+
+Run = Callable[[], Results]
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
     """One line of the table.
 
-    work: of one run, in the unit's numerator (operations or bytes). steps: calls that one run holds. goal: the share of
-    the run's own ceiling (product or copy) that is wanted, or a time in us; 0: none is set. rivals: who must not be
-    faster.
+    contenders: calls, each of which returns what it computed. exact: what that must be; exact_of: the same for
+    contenders that compute something else. work: of one run, in the unit's numerator (operations or bytes). steps:
+    calls that one run holds. goal: the share of the run's own ceiling (product or copy) that is wanted, or a time in
+    us; 0: none is set. rivals: who must not be faster.
     """
 
     name: str
     unit: str
-    contenders: dict[str, Callable[[], object]]
+    contenders: dict[str, Run]
+    exact: Run
     work: float
+    exact_of: dict[str, Run] = field(default_factory=dict)
     steps: int = 1
     goal: float = 0.0
     rivals: tuple[str, ...] = ()
 
 
-def by_baseline(run: Callable[[], object]) -> Callable[[], object]:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The kernel and where it runs; fewer tokens than `TOKENS` are for trying the script itself."""
+
+    flash: ModuleType
+    device: torch.device
+    tokens: int = TOKENS
+
+    def draw(self, *shape: int) -> torch.Tensor:
+        """Return random numbers in bf16."""
+        return torch.randn(*shape, device=self.device, dtype=torch.bfloat16)
+
+
+def by_baseline(run: Run) -> Run:
     """Return the same call by the kernels that every GPU has."""
 
-    def forced() -> object:
+    def forced() -> Results:
         os.environ[BASELINE] = "baseline"
         try:
             return run()
@@ -50,171 +76,138 @@ def by_baseline(run: Callable[[], object]) -> Callable[[], object]:
     return forced
 
 
-def attention_workload(flash: ModuleType, seqlen: int, head_dim: int, *, causal: bool, backward: bool) -> Workload:
-    """Return contenders for 16k tokens in all: forward with and without sinks, backward in any order and in one."""
-    batch, heads = max(1, 16384 // seqlen), 2048 // head_dim
-    q, k, v = (torch.randn(batch, seqlen, heads, head_dim, device="cuda", dtype=torch.bfloat16) for _ in range(3))
-    sink = torch.randn(heads, device="cuda")
-    heads_first = [x.transpose(1, 2) for x in (q, k, v)]
+def by_torch(backend: SDPBackend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool) -> Run:
+    """Return attention by one of torch's backends, with tokens before heads."""
 
-    def ours(sinks: torch.Tensor | None = None, *, deterministic: bool = False) -> torch.Tensor:
-        attended = flash.attention.attend(q, k, v, causal=causal, sinks=sinks, deterministic=deterministic)
-        out: torch.Tensor = attended[0]
-        return out
-
-    def by_torch(backend: SDPBackend) -> torch.Tensor:
+    def run() -> Results:
         with sdpa_kernel(backend):
-            return sdpa(*heads_first, is_causal=causal).transpose(1, 2)
+            heads_first = [x.transpose(1, 2) for x in (q, k, v)]
+            return (sdpa(heads_first[0], heads_first[1], heads_first[2], is_causal=causal).transpose(1, 2),)
 
-    contenders: dict[str, Callable[[], Any]] = {"ours": ours}
-    if backward:
-        contenders["deterministic"] = lambda: ours(deterministic=True)
-    else:
-        contenders["baseline"] = by_baseline(ours)
-    contenders |= {name: (lambda backend=backend: by_torch(backend)) for name, backend in TORCH.items()}
-    name = f"{'backward' if backward else 'forward'} d{head_dim} {seqlen} {'causal' if causal else 'full'}"
+    return run
+
+
+def backward_of(forward: Run, leaves: Results, upstream: torch.Tensor) -> Run:
+    """Return the backward pass alone: the forward pass runs the first time only."""
+    made: list[torch.Tensor] = []
+
+    def run() -> Results:
+        if not made:
+            made.extend(forward())
+        return torch.autograd.grad(made[0], leaves, upstream, retain_graph=True)
+
+    return run
+
+
+def name_attention(seqlen: int, head_dim: int, *, causal: bool, backward: bool) -> str:
+    """Return the name of a workload."""
+    return f"{'backward' if backward else 'forward'} d{head_dim} {seqlen} {'causal' if causal else 'full'}"
+
+
+def name_decode(batch: int, keys: int) -> str:
+    """Return the name of another."""
+    return f"decode {batch} x {keys}, pages"
+
+
+def attention_workload(place: Place, seqlen: int, head_dim: int, *, causal: bool, backward: bool) -> Workload:
+    """Return contenders for the place's tokens: forward with and without sinks, backward in any order and in one."""
+    batch, heads = max(1, place.tokens // seqlen), WIDTH // head_dim
+    q, k, v = (place.draw(batch, seqlen, heads, head_dim).requires_grad_(backward) for _ in range(3))
+    is_long = seqlen == TOKENS
+    name = name_attention(seqlen, head_dim, causal=causal, backward=backward)
     flops = 4.0 * batch * heads * seqlen * seqlen * head_dim * (0.5 if causal else 1.0)
-    long = seqlen == 16384  # noqa: PLR2004  (the goals are for this length)
-    if not backward:
-        if head_dim == 128:  # noqa: PLR2004  (the same)
-            contenders["sinks"] = lambda: ours(sink)
-        goals = {(128, False): 0.84, (128, True): 0.78, (64, False): 0.62, (256, False): 0.78}
-        goal = goals.get((head_dim, causal), 0.0) if long else 0.0
-        rivals = ("torch cuDNN",) if long and head_dim == 128 else ()  # noqa: PLR2004
-        return Workload(name, "TFLOP/s", contenders, flops, goal=goal, rivals=rivals)
-    for x in (q, k, v):
-        x.requires_grad_()
-    backwards = dict(gradient_contenders(contenders, (q, k, v)))
-    for way, by_way in (("ours", "baseline"), ("deterministic", "baseline, deterministic")):
-        if way in backwards:
-            backwards[by_way] = by_baseline(backwards[way])
-    is_goal = long and head_dim == 128  # noqa: PLR2004
-    return Workload(name, "TFLOP/s", backwards, 2.5 * flops, goal=0.63 if is_goal else 0.0,
-                    rivals=("torch cuDNN",) if is_goal else ())  # fmt: skip
+    rivals = ("torch cuDNN",) if is_long and head_dim == 128 else ()  # noqa: PLR2004  (the goal is for this one)
 
+    def ours(sinks: torch.Tensor | None = None, *, deterministic: bool = False) -> Results:
+        attended = place.flash.attention.attend(q, k, v, causal=causal, sinks=sinks, deterministic=deterministic)
+        return (attended[0],)
 
-def gradient_contenders(
-    forwards: dict[str, Callable[[], Any]], leaves: tuple[torch.Tensor, ...]
-) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Yield the backward pass of each that can run here."""
-    for name, forward in forwards.items():
-        try:
-            out = forward()
-        except RuntimeError:
-            continue
-        upstream = torch.randn_like(out)
-        yield (
-            name,
-            lambda out=out, upstream=upstream: torch.autograd.grad(out, leaves, upstream, retain_graph=True),
-        )
-
-
-def decode_workload(flash: ModuleType, batch: int, keys: int) -> Workload:
-    """Return a step of 64 heads on 8 KV heads of 128, pages of 256 keys, in a CUDA graph of several steps."""
-    pages, steps = batch * keys // 256, 20
-    q = torch.randn(batch, 1, 64, 128, device="cuda", dtype=torch.bfloat16)
-    k, v = (torch.randn(pages, 256, 8, 128, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    table = torch.randperm(pages, device="cuda").to(torch.int32).view(batch, -1)
-    lengths = torch.full((batch,), keys, device="cuda", dtype=torch.int32)
-
-    def step() -> object:
-        return flash.attention.attend(q, k, v, causal=True, block_table=table, seqused_k=lengths)[0]
-
-    step()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for _ in range(steps):
-            step()
-    is_large = 4.0 * k.numel() >= 512 << 20
-    return Workload(
-        f"decode {batch} x {keys}, pages",
-        "TB/s" if is_large else "us",
-        {"ours": graph.replay},
-        4.0 * k.numel() * steps,
-        steps=steps,
-        goal=0.9 if is_large else 10.0,
-    )
-
-
-def workloads(flash: ModuleType) -> Iterator[Callable[[], Workload]]:
-    """Yield what makes each workload, the ones with goals first."""
-    for backward in (False, True):
-        for head_dim in (128, 64, 256):
-            for seqlen in (16384, 2048):
-                for causal in (False, True):
-                    yield lambda n=seqlen, d=head_dim, c=causal, b=backward: attention_workload(
-                        flash, n, d, causal=c, backward=b
-                    )
-        if not backward:
-            for batch, keys in ((1, 4096), (32, 8192)):
-                yield lambda b=batch, n=keys: decode_workload(flash, b, n)
-
-
-def time_all(contenders: dict[str, Callable[[], object]], seconds: float, repeats: int) -> dict[str, list[float]]:
-    """Return milliseconds of each contender, which run in turn; those that this GPU refuses are left out."""
-    usable = {}
-    for name, run in contenders.items():
-        try:
-            for _ in range(3):
-                run()
-            torch.cuda.synchronize()
-            usable[name] = run
-        except RuntimeError:
-            continue
-    times: dict[str, list[float]] = {name: [] for name in usable}
-    end_at = time.monotonic() + seconds
-    for repeat in range(repeats):
-        if repeat >= LEAST_REPEATS and time.monotonic() > end_at:
-            break
-        for name, run in usable.items():
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begin.record()
-            run()
-            end.record()
-            end.synchronize()
-            times[name].append(begin.elapsed_time(end))
-    return times
-
-
-def measure_ceilings(repeats: int) -> dict[str, float]:
-    """Return what the device reaches in this run: TFLOP/s of a large bf16 product, TB/s of a copy."""
-    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    big = torch.empty(1 << 30, device="cuda", dtype=torch.uint8)
-    to = torch.empty_like(big)
-    times = time_all({"product": lambda: a @ b, "copy": lambda: to.copy_(big)}, 10.0, repeats)
-    median = {name: statistics.median(each) for name, each in times.items()}
-    return {"product": 2 * 8192**3 / median["product"] / 1e9, "copy": 2 * big.numel() / median["copy"] / 1e9}
-
-
-def measure(flash: ModuleType, repeats: int, seconds: float) -> Iterator[dict[str, Any]]:
-    """Yield one record per workload: times and rates of each contender, and which kernels ours were."""
-    end_at = time.monotonic() + seconds
-    makers = list(workloads(flash))
-    for index, make in enumerate(makers):
-        left = end_at - time.monotonic()
-        if left < 0:
-            yield {"workload": f"{len(makers) - index} more: no time was left", "contenders": {}}
-            return
-        workload = make()
-        family = ""
-        if "ours" in workload.contenders:
-            workload.contenders["ours"]()
-            family = flash._ops.ops.cuda_kernels()  # noqa: SLF001  (for checks like this one)
-        rates = {}
-        for who, times in time_all(workload.contenders, left / (len(makers) - index), repeats).items():
-            median = statistics.median(times)
-            spread = (max(times) - min(times)) / median
-            us = median * 1e3 / workload.steps
-            rate = us if workload.unit == "us" else workload.work / median / 1e9
-            rates[who] = {"us": us, "spread": spread, "rate": rate}
-        yield {
-            "workload": workload.name,
-            "unit": workload.unit,
-            "kernels": family,
-            "goal": workload.goal,
-            "rivals": list(workload.rivals),
-            "contenders": rates,
+    forwards = {name: by_torch(backend, q, k, v, causal=causal) for name, backend in RIVALS.items()}
+    if backward:
+        upstream = place.draw(batch, seqlen, heads, head_dim)
+        ways: dict[str, Run] = {"ours": ours, "deterministic": lambda: ours(deterministic=True)}
+        backwards = {who: backward_of(way, (q, k, v), upstream) for who, way in ways.items()}
+        backwards |= {
+            f"baseline{', deterministic' if who != 'ours' else ''}": by_baseline(backward_of(way, (q, k, v), upstream))
+            for who, way in ways.items()
         }
-        del workload
-        torch.cuda.empty_cache()
+        backwards |= {who: backward_of(way, (q, k, v), upstream) for who, way in forwards.items()}
+        goal = 0.63 if rivals else 0.0
+
+        def gradients() -> Results:
+            return differentiate_exactly(q, k, v, upstream, causal=causal)
+
+        return Workload(name, "TFLOP/s", backwards, gradients, 2.5 * flops, goal=goal, rivals=rivals)
+    contenders: dict[str, Run] = {"ours": ours, "baseline": by_baseline(ours), **forwards}
+    exact_of: dict[str, Run] = {}
+    if head_dim == 128:  # noqa: PLR2004  (that of the models with sinks is 64, but here they cost the most)
+        sinks = torch.randn(heads, device=place.device)
+        contenders["sinks"] = lambda: ours(sinks)
+        exact_of["sinks"] = lambda: attend_exactly(q, k, v, causal=causal, sinks=sinks)
+    goals = {(128, False): 0.84, (128, True): 0.78, (64, False): 0.62, (256, False): 0.78}
+    goal = goals.get((head_dim, causal), 0.0) if is_long else 0.0
+
+    def out() -> Results:
+        return attend_exactly(q, k, v, causal=causal)
+
+    return Workload(name, "TFLOP/s", contenders, out, flops, exact_of, goal=goal, rivals=rivals)
+
+
+def decode_workload(place: Place, batch: int, keys: int) -> Workload:
+    """Return a step of 64 heads on 8 KV heads of 128, pages of 256 keys, in a CUDA graph of several steps.
+
+    Each step of a small cache has another one, so that its keys come from memory, as they do between the layers of a
+    model.
+    """
+    heads, kv_heads, dim, steps = 64, 8, 128, 20
+    page_size = min(256, keys)
+    pages = batch * keys // page_size
+    bytes_of_step = 4.0 * batch * keys * kv_heads * dim
+    caches = min(steps, int(COLD_BYTES // bytes_of_step) + 1)
+    q = place.draw(batch, 1, heads, dim)
+    k, v = (place.draw(caches * pages, page_size, kv_heads, dim) for _ in range(2))
+    tables = torch.randperm(caches * pages, device=place.device).to(torch.int32).view(caches, batch, -1)
+    lengths = torch.full((batch,), keys, device=place.device, dtype=torch.int32)
+
+    def run_steps() -> Results:
+        attend = place.flash.attention.attend
+        step_tables = [tables[step % caches] for step in range(steps)]
+        return tuple(attend(q, k, v, causal=True, block_table=one, seqused_k=lengths)[0] for one in step_tables)
+
+    def exact() -> Results:
+        outs: list[torch.Tensor] = []
+        for table in tables.long():
+            gathered = (x[table].flatten(1, 2) for x in (k, v))
+            outs.extend(attend_exactly(q, *gathered, causal=True))
+        return tuple(outs[step % caches] for step in range(steps))
+
+    run = run_steps
+    if place.device.type == "cuda":
+        run_steps()
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            results = run_steps()
+
+        def run() -> Results:
+            graph.replay()
+            return results
+
+    is_large = bytes_of_step >= 512 << 20
+    unit, goal = ("TB/s", 0.9) if is_large else ("us", 10.0)
+    return Workload(name_decode(batch, keys), unit, {"ours": run}, exact, bytes_of_step * steps, steps=steps, goal=goal)
+
+
+def list_workloads(place: Place) -> dict[str, Callable[[], Workload]]:
+    """Return what makes each workload, the ones with goals first."""
+    tokens = place.tokens
+    makers: dict[str, Callable[[], Workload]] = {}
+    for backward, head_dim, seqlen, causal in product(
+        (False, True), (128, 64, 256), (tokens, tokens // 8), (False, True)
+    ):
+        make = partial(attention_workload, place, seqlen, head_dim, causal=causal, backward=backward)
+        makers[name_attention(seqlen, head_dim, causal=causal, backward=backward)] = make
+    steps = {
+        name_decode(*shape): partial(decode_workload, place, *shape) for shape in ((1, tokens // 4), (32, tokens // 2))
+    }
+    return steps | makers

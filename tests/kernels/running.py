@@ -73,6 +73,14 @@ def check_forward(flash: ModuleType, case: AttentionCase, dtype: torch.dtype) ->
         actual = run_kernel(flash, case, drawn.to(dtype))
         exact = run_oracle(case, drawn.to(torch.float64))
         by_torch = run_oracle(case, drawn.to(dtype))
+    check_results(case, drawn, (actual, exact, by_torch), dtype)
+
+
+def check_results(
+    case: AttentionCase, drawn: Inputs, results: tuple[Result, Result, Result], dtype: torch.dtype
+) -> None:
+    """Assert the same of results that are there: the kernel's, given with the exact ones and torch's."""
+    actual, exact, by_torch = results
     check_close("out", case, (actual.out, exact.out, by_torch.out), slack=scores_slack(exact.lse))
     check_lse(case, drawn, actual.lse, exact.lse, dtype)
     assert actual.out.dtype == dtype
