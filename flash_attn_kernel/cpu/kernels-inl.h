@@ -41,7 +41,7 @@ struct Kernels {
     // differently.
     const int rows = context.sequences[task.sequence].query_len * context.problem->group;
     if (is_plain && rows <= kDecodeRows) {
-      Decode<Type, DecodeWords>::run(context, task, workspace);
+      Decode<Type, DecodeWords>::run(context, task, next, workspace);
       return;
     }
     const ProductScope<Words> scope;
