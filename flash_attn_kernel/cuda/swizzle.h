@@ -17,26 +17,30 @@ FA_DEVICE uint32_t swizzled_chunk(uint32_t tile, int row, int chunk) {
 }
 
 // Start address, the two distances between blocks of the pattern, and the pattern (128-byte swizzle), in
-// units of 16 bytes.
-FA_DEVICE uint64_t matrix_descriptor(uint32_t address, uint32_t leading_bytes, uint32_t stride_bytes) {
-  return static_cast<uint64_t>((address & 0x3FFFF) >> 4) | static_cast<uint64_t>(leading_bytes >> 4) << 16 |
-         static_cast<uint64_t>(stride_bytes >> 4) << 32 | static_cast<uint64_t>(1) << 62;
+// units of 16 bytes; then `further` bytes behind the address. These are a constant of an unrolled loop and
+// added last, to what is the same in all its turns: one instruction for each product. Shared memory ends
+// before the address's bits do, so nothing is carried.
+FA_DEVICE uint64_t matrix_descriptor(uint32_t address, uint32_t leading_bytes, uint32_t stride_bytes,
+                                     int further = 0) {
+  const uint32_t low =
+      ((address & 0x3FFFF) >> 4 | leading_bytes >> 4 << 16) + static_cast<uint32_t>(further >> 4);
+  return static_cast<uint64_t>(stride_bytes >> 4 | 1u << 30) << 32 | low;
 }
 
 // A product that sums over the tile's columns: rows [row, ...), row a multiple of eight, and columns [16
 // step, 16 step + 16). Major::kSum.
 template <int kRows>
 FA_DEVICE uint64_t describe_columns(uint32_t tile, int row, int step) {
-  return matrix_descriptor(
-      tile + static_cast<uint32_t>((step / 4 * kRows + row) * kPanelRowBytes + step % 4 * 32), 16, 1024);
+  return matrix_descriptor(tile + static_cast<uint32_t>(row * kPanelRowBytes), 16, 1024,
+                           step / 4 * kRows * kPanelRowBytes + step % 4 * 32);
 }
 
 // A product that sums over the tile's rows: rows [16 step, 16 step + 16) and columns [64 panel, ...).
 // Major::kOther.
 template <int kRows>
 FA_DEVICE uint64_t describe_rows_of(uint32_t tile, int step, int panel) {
-  return matrix_descriptor(tile + static_cast<uint32_t>((panel * kRows + 16 * step) * kPanelRowBytes),
-                           kRows * kPanelRowBytes, 1024);
+  return matrix_descriptor(tile + static_cast<uint32_t>(panel * kRows * kPanelRowBytes),
+                           kRows * kPanelRowBytes, 1024, 16 * step * kPanelRowBytes);
 }
 
 }  // namespace flash_attn_gpu
