@@ -22,13 +22,14 @@ struct Append {
     const int token = block_x();
     const int index = call.lengths[batch] + token;
     if (token >= count || index < 0 || index >= call.capacity) return;
-    int64_t row = call.cache_rows == nullptr ? batch : clamp(call.cache_rows[batch], 0, call.cache_size - 1);
+    int64_t row = call.cache_rows == nullptr ? batch : call.cache_rows[batch];
     int64_t at = index;
     if (call.page_size > 0) {
       const int32_t* pages = call.page_table + batch * call.page_table_stride;
-      row = clamp(pages[index / call.page_size], 0, call.cache_size - 1);
+      row = pages[index / call.page_size];
       at = index % call.page_size;
     }
+    if (row < 0 || row >= call.cache_size) return;  // another place is somebody else's
     const int64_t head = block_y();
     const uint16_t* from = static_cast<const uint16_t*>(call.from) + head * call.from_strides.head +
                            (call.offsets == nullptr ? batch * call.from_strides.page : 0) +

@@ -22,13 +22,13 @@ kernel void attention_append(constant AppendArguments& call [[buffer(0)]],
   const int token = int(block.x);
   const int index = lengths[batch] + token;
   if (token >= count || index < 0 || index >= call.capacity) return;
-  Int64 row = call.has_cache_rows ? within(cache_rows[batch], 0, call.cache_size - 1) : batch;
+  Int64 row = call.has_cache_rows ? cache_rows[batch] : batch;
   Int64 at = index;
   if (call.page_size > 0) {
-    const int page = page_table[batch * call.page_table_stride + index / call.page_size];
-    row = within(page, 0, call.cache_size - 1);
+    row = page_table[batch * call.page_table_stride + index / call.page_size];
     at = index % call.page_size;
   }
+  if (row < 0 || row >= call.cache_size) return;  // another place is somebody else's
   const Int64 head = Int64(block.y);
   const Int64 from = head * call.from.head + (call.has_offsets ? 0 : batch * call.from.page) +
                      (first + token) * call.from.row;

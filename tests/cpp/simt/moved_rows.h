@@ -6,12 +6,14 @@
 
 namespace simt {
 
-// New keys go to their pages; partial results of the same rows become one: more rows than a grid has blocks.
+// New keys go to their pages, and nowhere if there is no such page; partial results of the same rows become
+// one: more rows than a grid has blocks.
 template <class Float16, class Launcher>
 void check_moved_rows_with(const Launcher& launcher) {
   std::mt19937 random(3);
   Rows<Float16> from(3, 5, 2, 24, &random), cache(10, 4, 2, 24, &random);
-  const int32_t lengths[] = {3, 6, 1}, pages[] = {4, 2, 6, 1, 5, 3, 9, 7, 8};
+  const int32_t lengths[] = {3, 6, 1}, pages[] = {4, 2, 6, 1, 5, 10, 9, -1, 8};
+  const std::vector<uint16_t> before = cache.storage;
   flash_attn_gpu::AppendCall append{3,
                                     2,
                                     24,
@@ -33,9 +35,18 @@ void check_moved_rows_with(const Launcher& launcher) {
   for (int b = 0; b < 3; ++b) {
     for (int i = 0; i < 5; ++i) {
       const int index = lengths[b] + i;
-      const int64_t at = cache.at(pages[b * 3 + index / 4], index % 4, 1) + 23;
+      const int page = pages[b * 3 + index / 4];
+      if (page < 0 || page > 9) continue;
+      const int64_t at = cache.at(page, index % 4, 1) + 23;
       CHECK(cache.data[at] == from.data[from.at(b, i, 1) + 23], "entry %d, token %d", b, i);
     }
+  }
+
+  for (const int page : {0, 3, 7, 9}) {  // the last one takes tokens from its second row on
+    const int64_t begin = cache.data - cache.storage.data() + cache.at(page, 0, 0);
+    const int64_t size = page == 9 ? cache.strides().row : cache.strides().page;
+    CHECK(std::equal(before.begin() + begin, before.begin() + begin + size, cache.storage.begin() + begin),
+          "page %d is not that of these tokens", page);
   }
 
   const float infinity = std::numeric_limits<float>::infinity();
