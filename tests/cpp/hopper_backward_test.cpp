@@ -107,6 +107,10 @@ int main() {
     simt::check_backward<Hopper, BFloat16>(c, Async::kLate, sums_size);
     if (c.head_dim != 128) simt::check_backward<Hopper, Float16>(c, Async::kEarly, sums_size);
   }
+  for (const Case& c : simt::far_cases(false)) {
+    simt::check_backward<Hopper, BFloat16>(c, Async::kLate, sums_size, true);
+    simt::check_backward<Mapless, BFloat16>(c, Async::kLate, nullptr, true);
+  }
   Case mapless = simt::named("no tensor maps");
   mapless.queries = mapless.keys = 128;
   for (const int dim : {64, 256}) {

@@ -115,5 +115,9 @@ int main() {
     check<flash_attn_gpu::Float16>(c, Async::kLate);
     if (c.head_dim <= 128) check<flash_attn_gpu::BFloat16>(c, Async::kEarly);
   }
+  for (const Case& c : simt::far_cases(false)) {
+    simt::check_forward<Hopper, flash_attn_gpu::BFloat16>(c, Async::kLate, true, true);
+    CHECK(ran_hopper(), "%s: the wrong family of kernels", c.name);
+  }
   return report();
 }

@@ -2,7 +2,10 @@
 // `kLanes` of a warp, and backward<Type>(call, longest_query, longest_key, launcher).
 #pragma once
 
+#include <optional>
+
 #include "cases.h"
+#include "far.h"
 
 namespace simt {
 
@@ -114,10 +117,42 @@ class SumsOfQueries {
   std::vector<float> floats_;
 };
 
+// The same call with its tensors far apart.
+template <class Type>
+struct FarBackward {
+  Far<Type> q, k, v, out, dout, dq, dk, dv;
+
+  FarBackward(const Instance<Type>& in, const Results<Type>& r, flash_attn_gpu::BackwardCall* call)
+      : q(in.q), k(in.k), v(in.v), out(r.out), dout(r.dout), dq(r.dq), dk(r.dk), dv(r.dv) {
+    call->q = q.data();
+    call->k = k.data();
+    call->v = v.data();
+    call->out = out.data();
+    call->dout = dout.data();
+    call->dq = dq.data();
+    call->dk = dk.data();
+    call->dv = dv.data();
+    call->problem.q = q.strides();
+    call->problem.k = k.strides();
+    call->problem.v = v.strides();
+    call->problem.out = out.strides();
+    call->dout_strides = dout.strides();
+    call->dq_strides = dq.strides();
+    call->dk_strides = dk.strides();
+    call->dv_strides = dv.strides();
+  }
+  void bring_back(Results<Type>* r) const {
+    dq.bring_back(&r->dq);
+    dk.bring_back(&r->dk);
+    dv.bring_back(&r->dv);
+  }
+};
+
 // With `sums_size`, sums of dQ may have any order: what a call needs for them, as the host asks.
 template <class Kernels, class Type>
 void check_backward(const Case& c, Async async,
-                    int64_t (*sums_size)(const flash_attn_gpu::BackwardCall&, int64_t) = nullptr) {
+                    int64_t (*sums_size)(const flash_attn_gpu::BackwardCall&, int64_t) = nullptr,
+                    bool is_far = false) {
   Instance<Type> in(c, 9);
   Results<Type> r(in, c);
   const Gradients exact = differentiate_exactly(in, &r);
@@ -147,7 +182,10 @@ void check_backward(const Case& c, Async async,
   const int64_t floats = sums_size == nullptr ? 0 : sums_size(call, c.queries);
   SumsOfQueries sums(floats);
   if (floats > 0) call.dq_sums = sums.data();
+  std::optional<FarBackward<Type>> far;
+  if (is_far) far.emplace(in, r, &call);
   Kernels::template backward<Type>(call, c.queries, c.keys, EmulatorLauncher{async, Kernels::kLanes});
+  if (is_far) far->bring_back(&r);
   CHECK(sums.is_left_alone(), "%s: something is added outside of the sums", c.name);
 
   std::vector<int64_t> query_places, key_places, value_places;
@@ -178,6 +216,9 @@ void check_backward_cases() {
   for (const Case& c : backward_cases()) {
     check_backward<Kernels, BFloat16>(c, Async::kLate);
     if (c.head_dim <= 64) check_backward<Kernels, Float16>(c, Async::kEarly);
+  }
+  for (const Case& c : far_cases(false)) {
+    check_backward<Kernels, BFloat16>(c, Async::kEarly, nullptr, true);
   }
 }
 

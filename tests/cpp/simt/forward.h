@@ -2,8 +2,11 @@
 // `kLanes` of a warp, and forward<Type>(call, longest_query, launcher).
 #pragma once
 
+#include <optional>
+
 #include "../../../flash_attn_kernel/gpu/plan.cpp"
 #include "cases.h"
+#include "far.h"
 
 namespace simt {
 
@@ -23,9 +26,27 @@ void spoil_unheld(const Instance<Type>& in, Rows<Type>& rows) {
   }
 }
 
+// The same call with its tensors far apart.
+template <class Type>
+struct FarForward {
+  Far<Type> q, k, v, out;
+
+  FarForward(const Instance<Type>& in, const Rows<Type>& near_out, ForwardCall* call)
+      : q(in.q), k(in.k), v(in.v), out(near_out) {
+    call->q = q.data();
+    call->k = k.data();
+    call->v = v.data();
+    call->out = out.data();
+    call->problem.q = q.strides();
+    call->problem.k = k.strides();
+    call->problem.v = v.strides();
+    call->problem.out = out.strides();
+  }
+};
+
 // With `may_split` false, a short query goes through all keys in one block.
 template <class Kernels, class Type>
-void check_forward(const Case& c, Async async, bool may_split = true) {
+void check_forward(const Case& c, Async async, bool may_split = true, bool is_far = false) {
   Instance<Type> in(c, 5);
   spoil_unheld(in, in.k);
   spoil_unheld(in, in.v);
@@ -47,7 +68,10 @@ void check_forward(const Case& c, Async async, bool may_split = true) {
   if (!may_split) plan = ForwardPlan{1, 0, 0};
   std::vector<float> workspace(static_cast<size_t>(plan.workspace), NAN);
   use_workspace(plan, workspace.data(), &call);
+  std::optional<FarForward<Type>> far;
+  if (is_far) far.emplace(in, out, &call);
   Kernels::template forward<Type>(call, c.queries, EmulatorLauncher{async, Kernels::kLanes});
+  if (is_far) far->out.bring_back(&out);
 
   double worst = 0.0, worst_lse = 0.0;
   for (int b = 0; b < c.batch; ++b) {
@@ -80,6 +104,7 @@ void check_forward_cases() {
     check_forward<Kernels, BFloat16>(c, Async::kLate);
     if (c.head_dim <= 64) check_forward<Kernels, Float16>(c, Async::kEarly);
   }
+  for (const Case& c : far_cases(true)) check_forward<Kernels, BFloat16>(c, Async::kEarly, true, true);
 }
 
 }  // namespace simt
