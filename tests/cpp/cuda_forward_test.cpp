@@ -44,11 +44,16 @@ std::vector<Case> decode_cases(int dim) {
   all.softcap = 5.0f;
   all.dropout = 0.2f;
   all.causal = all.alibi = all.mask = true;
-  Case& packed = add("tokens of sequences, some without keys", 15, 2, 90);
+  Case& packed = add("tokens of sequences, some without keys", 15, 2, 300);
   packed.kv_heads = 2;
   packed.packed = true;
   packed.batch = 3;
   packed.value_dim = dim - 24;
+  // Of the splits, most see nothing.
+  Case& narrow = add("a token, narrow window, pages", 1, 8, 1000);
+  narrow.window_left = 10;
+  narrow.page_size = 40;
+  narrow.sinks = true;
   return cases;
 }
 
