@@ -27,9 +27,11 @@ import torch
 from kernels import get_local_kernel
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+for _name in ("scripts", "tests"):
+    # The repository is not installed, and packages of such names are, on many machines.
+    sys.modules[_name] = ModuleType(_name)
+    sys.modules[_name].__path__ = [str(ROOT / _name)]
 
-# The repository is not installed.
 from scripts.gpu_report import finish  # noqa: E402
 from scripts.gpu_sanitizer import run_sanitizer  # noqa: E402
 from scripts.gpu_timing import first_line, list_faults, measure, measure_ceilings  # noqa: E402
@@ -175,13 +177,16 @@ def name_failures(way: str, failures: Iterator[str]) -> list[str]:
     return [f"{way}: {failure}" for failure in failures]
 
 
+def describe_torch() -> str:
+    """Return which torch this is."""
+    is_for = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "not for CUDA"
+    return f"torch {torch.__version__} ({is_for})"
+
+
 def load_kernel(build: Path, device: torch.device) -> ModuleType | str:
     """Return the kernel, or why none of the artifacts runs on this device with this torch."""
     found = ", ".join(sorted(path.name for path in build.glob("torch*"))) or "no artifact"
-    torch_here = f"this is torch {torch.__version__}"
-    if device.type == "cuda":
-        torch_here += f" for CUDA {torch.version.cuda}" if torch.version.cuda else ", which is not for CUDA"
-    advice = f"`{build}` has {found}, and {torch_here}; `kernel-builder build --backend cuda` makes one"
+    advice = f"`{build}` has {found}, and this is {describe_torch()}; `kernel-builder build --backend cuda` makes one"
     if not build.is_dir():
         return advice
     try:
@@ -220,7 +225,10 @@ def main() -> int:
     options = parser.parse_args()
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        print("there is no CUDA device here; the kernels' source is tested under an emulator by `make test`")
+        print(
+            f"there is no CUDA device here for {describe_torch()}; "
+            "the kernels' source is tested under an emulator by `make test`"
+        )
         return 2
     begin = time.monotonic()
     flash = load_kernel(options.build, device)
