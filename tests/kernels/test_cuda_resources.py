@@ -71,8 +71,8 @@ PRODUCTS_ON_HOPPER = {
 }
 """Instructions of the products of a tile: S, dP, dV, dK; dQ where it is added or alone."""
 
-SERIALIZED, IGNORED = "instructions are serialized", "C7508"
-"""The compiler's notes that matrix products wait for each other, and that registers do not move between warpgroups."""
+NOTES = re.compile(r"instructions are serialized|C75\d\d")
+"""What the compiler says of products that wait for each other, of fences that it put in, and of registers that stay."""
 
 _ENTRY = re.compile(
     r"Compiling entry function '(?P<name>\w+)'.*?(?P<spills>\d+) bytes spill stores"
@@ -151,8 +151,7 @@ def test_backward_on_hopper(tmp_path: Path) -> None:
     """Products stay under way, registers move, nothing spills but a few words of a producer."""
     cubin = tmp_path / "kernels.cubin"
     report = _compile("hopper_backward_bfloat16.cu", "90a", cubin)
-    assert SERIALIZED not in report, report
-    assert IGNORED not in report, report
+    assert not NOTES.search(report), report
     entries = [(_name_of(entry["name"]), int(entry["spills"])) for entry in _ENTRY.finditer(report)]
     seen = {name: spills for name, spills in entries if name is not None}
     assert seen.keys() == MOST_SPILLED_BYTES_ON_HOPPER.keys()
