@@ -100,6 +100,7 @@ struct DecodeProducts {
     // Keys that share the loads of Q: their sums fit into registers, and hide the latency of one another.
     constexpr int kFit = FA_DECODE_SUMS / kRows < 8 ? FA_DECODE_SUMS / kRows : 8;
     constexpr int kTogether = Lanes::kKeys < kFit ? Lanes::kKeys : kFit;
+    static_assert(Lanes::kKeys % kTogether == 0, "the keys of a vector are taken in whole groups");
     const int whole = dim / kKeyUnit * kKeyUnit;
     for (int t = 0; t < vectors; ++t) {
       const Stored* const* key = rows + t * Lanes::kKeys;

@@ -78,6 +78,7 @@ FA_INLINE Vec sum_each(Vec (&v)[kVectorLanes]) {
 template <int kRows, int kPerWord>
 struct ScoreLanes {
   static constexpr int kKeys = kVectorLanes / kRows;
+  static_assert(kKeys > 0 && kKeys % kPerWord == 0, "the keys of a word lie in one vector");
   static constexpr int lane(int row, int key) {
     return key / kPerWord * kRows * kPerWord + row * kPerWord + key % kPerWord;
   }
