@@ -167,6 +167,8 @@ struct Decode {
       // 2 load K (and 7 load V): only their addresses
       row_pointers(key_source, n0, count, kDecodeKeys, keys);
       row_pointers(value_source, n0, count, kDecodeKeys, values);
+      // The last key may lack a partner in its word: zeros, for 0 times its own infinity would be NaN.
+      if (count % kPerWord != 0) values[count] = seen_row(value_source, n0 + count, n0 + count);
       if (n0 + kDecodeKeys < seen.end) {
         ahead.set(key_source, value_source, n0 + kDecodeKeys, seen.end);
       } else if (next != nullptr && next->key_begin < next->key_end) {

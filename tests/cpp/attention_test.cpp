@@ -244,6 +244,33 @@ void check_shape(const Shape& s, Element element, const std::string& level) {
   if (s.sinks) check_near("dsinks", dsinks, oracle.dsinks, bound, where);
 }
 
+// An infinite value of the last key is added to what all queries have, however many keys there are.
+void check_infinite_value(int queries, int keys, Element element, const std::string& level) {
+  const int dim = 64;
+  const Stored q = stored_as(element, std::vector<float>(static_cast<size_t>(queries * dim), 0.0f));
+  const Stored k = stored_as(element, random_numbers(static_cast<size_t>(keys * dim)));
+  std::vector<float> values(static_cast<size_t>(keys * dim), 1.0f);
+  values[values.size() - 1] = INFINITY;
+  const Stored v = stored_as(element, values);
+  Stored out = q;
+  std::vector<float> lse(static_cast<size_t>(queries));
+  Problem problem{};
+  problem.element = element;
+  problem.heads = problem.kv_heads = problem.group = 1;
+  problem.head_dim = problem.value_dim = dim;
+  problem.scale = 1.0f;
+  problem.window_left = problem.window_right = -1;
+  problem.q = problem.k = problem.v = problem.out = {dim, dim, 0};
+  const Sequence sequence{
+      0,         queries, keys, 0, nullptr, q.bytes.data(), k.bytes.data(), v.bytes.data(), out.bytes.data(),
+      lse.data()};
+  attention_forward(problem, &sequence, 1, ForwardOutputs{queries, nullptr, 0, 0}, {1, run_serially});
+  std::vector<double> expected(static_cast<size_t>(queries * dim), 1.0);
+  for (int i = 0; i < queries; ++i) expected[static_cast<size_t>(i * dim + dim - 1)] = INFINITY;
+  check_near("out", read_back(element, out.bytes, expected.size()), expected, 1e-2,
+             level + ", an infinite value, " + std::to_string(queries) + "x" + std::to_string(keys));
+}
+
 }  // namespace
 
 int main() {
@@ -252,6 +279,7 @@ int main() {
       {3, 3, 129, 100, 16, 80, true, 20, 5.0f, true}, {4, 1, 1, 700, 128, 128, false, -1, 0.0f, false},
       {6, 2, 2, 90, 59, 7, true, -1, 3.0f, true},     {2, 1, 40, 300, 96, 48, false, -1, 0.0f, true},
   };
+  const int rows_and_keys[][2] = {{1, 65}, {3, 64}, {9, 65}};
   for (const char* const* name = available_isa_names(); *name != nullptr; ++name) {
     setenv("FLASH_ATTN_CPU_ISA", *name, 1);
     std::printf("%s\n", isa_name());
@@ -261,6 +289,11 @@ int main() {
         if (!has_kernels) continue;  // an emulated level has only what it adds to another
         check_shape(shape, element, *name);
       }
+    }
+    // Not fp16, which these helpers write without infinities.
+    for (Element element : {Element::kFloat32, Element::kBFloat16}) {
+      if (select_isa().elements[static_cast<int>(element)].forward == nullptr) continue;
+      for (const auto& [queries, keys] : rows_and_keys) check_infinite_value(queries, keys, element, *name);
     }
   }
   return report();
