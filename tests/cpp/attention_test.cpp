@@ -278,6 +278,8 @@ int main() {
       {2, 1, 70, 130, 64, 64, true, -1, 0.0f, false}, {4, 2, 33, 250, 40, 33, false, 50, 0.0f, true},
       {3, 3, 129, 100, 16, 80, true, 20, 5.0f, true}, {4, 1, 1, 700, 128, 128, false, -1, 0.0f, false},
       {6, 2, 2, 90, 59, 7, true, -1, 3.0f, true},     {2, 1, 40, 300, 96, 48, false, -1, 0.0f, true},
+      {8, 1, 1, 150, 96, 40, false, -1, 0.0f, false}, {4, 1, 2, 201, 72, 112, true, 100, 0.0f, true},
+      {2, 1, 1, 131, 112, 72, false, -1, 0.0f, true}, {1, 1, 1, 129, 80, 24, false, 90, 0.0f, false},
   };
   const int rows_and_keys[][2] = {{1, 65}, {3, 64}, {9, 65}};
   for (const char* const* name = available_isa_names(); *name != nullptr; ++name) {

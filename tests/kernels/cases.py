@@ -145,6 +145,8 @@ SHAPES = [
     _case("one_token", **_square(1)),
     _case("decode", **_rectangle(1, 77)),
     _case("decode_of_a_group", **_rectangle(1, 300), heads=8, heads_k=2),
+    _case("two_tokens_of_a_group", **_rectangle(2, 201), heads=4, heads_k=1, head_dim=80, value_dim=112, causal=True),
+    _case("decode_of_a_group_of_two", **_rectangle(1, 131), heads=4, heads_k=2, head_dim=112, value_dim=72),
     _case("few_queries_causal", **_rectangle(5, 130), causal=True),
     _case("kv_len_0", **_rectangle(5, 0)),
     _case("no_queries", **_rectangle(0, 5)),

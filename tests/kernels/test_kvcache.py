@@ -177,6 +177,7 @@ def check_cache(flash: ModuleType, case: CacheCase, dtype: torch.dtype) -> None:
 CASES = {
     "append": CacheCase(),
     "decode": CacheCase(seqlen_q=1, seqlen_new=1),
+    "decode_of_many_blocks": CacheCase(capacity=720, seqlen_q=1, seqlen_new=1, heads=8, heads_k=1, page_size=24),
     "read_only": CacheCase(seqlen_new=None),
     "fewer_new_than_queries": CacheCase(seqlen_new=2),
     "not_causal": CacheCase(causal=False),
