@@ -1,4 +1,4 @@
-"""Measure everything that docs/benchmarks.md tells, and write it there: about ten minutes on two quiet cores.
+"""Measure everything that docs/benchmarks.md tells, and write it there: about 20 minutes on two quiet cores.
 
     python benchmarks/measure.py benchmarks/results/MACHINE              all steps, then the page
     python benchmarks/measure.py benchmarks/results/MACHINE --only NAME  some of them again, then the page
@@ -39,6 +39,7 @@ def list_steps(results: Path) -> dict[str, tuple[str, ...]]:
         "generate-2": (*MODEL, "generate", "--threads", "2", *effort, *figures("generate-2")),
         "train": (*MODEL, "train", "--threads", "1", "--batches", "4", "--plain", *effort, *figures("train")),
         "first-use": (*MODEL, "first-use", *figures("first-use")),
+        "build-cuda": ("benchmarks/build_cost.py", "--backend", "cuda", *figures("build-cuda")),
     }
 
 

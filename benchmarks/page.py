@@ -53,6 +53,7 @@ def render_section(root: Path, place: Path) -> str:
         ("generate-2", _render_generation),
         ("train", _render_training),
         ("first-use", _render_first_use),
+        ("build-cuda", _render_build),
     ):
         if name in figures:
             parts.append(f"{render(figures[name])}\n\nFigures: [`{name}.json`](../{place.as_posix()}/{name}.json).\n")
@@ -163,6 +164,25 @@ def _render_first_use(figures: Mapping[str, Any]) -> str:
             f"**Time to first use**, {_as_load([figures['load-before']])}:",
             "",
             *_as_table(["way", "build s", "load and first call s", "time to first use s"], table),
+        ]
+    )
+
+
+def _render_build(figures: Mapping[str, Any]) -> str:
+    table = [
+        [
+            ", ".join(f"`{each}`" for each in figures["variants"]),
+            f"{figures['wall-s']:.0f}",
+            f"{figures['cpu-s']:.0f}",
+            f"{figures['peak-bytes'] / (1 << 20):.0f}",
+        ]
+    ]
+    load = _as_load([figures["load-before"]])
+    return "\n".join(
+        [
+            f"**All kernels for {figures['backend'].upper()} from source** on {figures['cores']} cores, {load}:",
+            "",
+            *_as_table(["variants", "seconds", "CPU seconds", "most MiB of one process"], table),
         ]
     )
 

@@ -58,3 +58,24 @@ def test_a_model_gives_the_same_with_every_implementation(command: str, tmp_path
         assert list(figures["cells"][0]["columns"]) == labels
     else:
         assert [row["label"] for row in figures["rows"]] == labels
+
+
+def test_the_cost_of_a_build_is_that_of_its_processes(tmp_path: Path) -> None:
+    project, figures = ROOT / "tests/fixtures/kernels/relu-stable", tmp_path / "figures.json"
+    out = run("benchmarks/build_cost.py", project, "--backend", "cpu", "--output", figures)
+    cost = json.loads(figures.read_text(encoding="utf-8"))
+    (variant,) = cost["variants"]
+    assert "-cpu-" in variant
+    assert out.startswith(f"{variant}: ")
+    assert cost["cpu-s"] > 0
+    assert cost["peak-bytes"] > 100 << 20, "a compiler that includes torch has more than this"
+
+
+def test_a_build_that_fails_has_no_cost(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    command: list[str | Path] = [sys.executable, "benchmarks/build_cost.py"]
+    command += [tmp_path, "--backend", "cpu", "--output", figures]
+    completed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert completed.returncode != 0
+    assert "the build for `cpu` failed" in completed.stderr
+    assert not figures.exists()
