@@ -124,6 +124,20 @@ FA_DEVICE void advance(Turn<kStages>& turn) {
   turn.stage = turn.stage == kStages - 1 ? 0 : turn.stage + 1;
 }
 
+// Starts the barriers of a block: the first for what is loaded once, then a full and an empty one of each
+// stage.
+template <int kStages, int kConsumers>
+FA_DEVICE void start_barriers(uint32_t first) {
+  if (thread_index() == 0) {
+    for (int i = 0; i <= kStages; ++i) init_barrier(first + static_cast<uint32_t>(8 * i), kWarpgroup);
+    for (int i = kStages + 1; i <= 2 * kStages; ++i) {
+      init_barrier(first + static_cast<uint32_t>(8 * i), 4 * kConsumers);
+    }
+    publish_barriers();
+  }
+  sync_block();
+}
+
 // c = A B^T over kDim elements: 64 rows of a tile, from `row` on, with rows of another, from `column` on. Not
 // waited for.
 template <class Type, int kDim, int kRowsOfA, int kRowsOfB, int kCount>

@@ -44,15 +44,7 @@ struct HopperBackwardQueries {
                                                        ? ceil_div(seen.some.end, kKeys)
                                                        : seen.some.begin / kKeys};
     describe_gradient_rows<kRows, kThreads>(call, sequence, block_y(), first_row, facts());
-    if (thread_index() == 0) {
-      init_barrier(rows_full(), kWarpgroup);
-      for (int stage = 0; stage < kStages; ++stage) {
-        init_barrier(full(stage), kWarpgroup);
-        init_barrier(empty(stage), 4 * kConsumers);
-      }
-      publish_barriers();
-    }
-    sync_block();
+    start_barriers<kStages, kConsumers>(rows_full());
     if (is_producer()) {
       release_registers<40>();
       if (blocks.begin < blocks.end) produce(launch, first_row, blocks);

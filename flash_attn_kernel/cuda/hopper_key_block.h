@@ -81,15 +81,7 @@ struct HopperKeyBlock {
     const int first_key = block_x() * kKeys;
     if (first_key >= sequence.key_len) return;
     const KeyRange blocks = blocks_seeing(launch.call.problem, sequence, first_key);
-    if (thread_index() == 0) {
-      init_barrier(keys_full(), kWarpgroup);
-      for (int stage = 0; stage < kStages; ++stage) {
-        init_barrier(full(stage), kWarpgroup);
-        init_barrier(empty(stage), 4 * kConsumers);
-      }
-      publish_barriers();
-    }
-    sync_block();
+    start_barriers<kStages, kConsumers>(keys_full());
     if (is_producer()) {
       release_registers<Kernel::kProducerRegisters>();
       if (blocks.begin < blocks.end) produce(launch, first_key, blocks);
