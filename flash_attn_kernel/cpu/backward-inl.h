@@ -136,7 +136,7 @@ struct Backward {
     };
     constexpr int kStep = kWidestTile * kVectorLanes;
     int d = 0;
-    for (; d + kStep <= padded; d += kStep) add(d, VectorCount<kWidestTile>());
+    for (; d + kStep <= padded; d += kStep) add(d, Count<kWidestTile>());
     if (d < padded) with_vectors(padded - d, [&](auto vectors) { add(d, vectors); });
   }
 

@@ -23,25 +23,20 @@ inline DecodeWorkspace carve_decode_workspace(int words, int value_dim, Carver* 
   return w;
 }
 
-template <int kCount>
-struct RowCount {
-  static constexpr int kValue = kCount;
-};
-
-// Calls body(RowCount<n>()) with as many rows as share a vector of scores, the last of them perhaps not real;
+// Calls body(Count<n>()) with as many rows as share a vector of scores, the last of them perhaps not real;
 // returns n.
 template <class Body>
 FA_INLINE int with_rows(int rows, const Body& body) {
   constexpr int kMost = kVectorLanes >= 2 * kDecodeRows ? kDecodeRows : 4;
   const int count = rows > 4 ? kMost : rows > 2 ? 4 : rows;
   if (count == 1) {
-    body(RowCount<1>());
+    body(Count<1>());
   } else if (count == 2) {
-    body(RowCount<2>());
+    body(Count<2>());
   } else if (count == 4) {
-    body(RowCount<4>());
+    body(Count<4>());
   } else {
-    body(RowCount<kMost>());
+    body(Count<kMost>());
   }
   return count;
 }

@@ -162,19 +162,19 @@ constexpr int kWideVectors = kWidestTile < 3 ? kWidestTile : 3;
 static_assert(kWideVectors >= 2, "with_vectors() distinguishes one, two and all");
 
 template <int kCount>
-struct VectorCount {
+struct Count {
   static constexpr int kValue = kCount;
 };
 
-// Calls body(VectorCount<n>()) with as many vectors as `lanes` lanes fill, of kWideVectors at most.
+// Calls body(Count<n>()) with as many vectors as `lanes` lanes fill, of kWideVectors at most.
 template <class Body>
 FA_INLINE void with_vectors(int lanes, const Body& body) {
   if (lanes > 2 * kVectorLanes) {
-    body(VectorCount<kWideVectors>());
+    body(Count<kWideVectors>());
   } else if (lanes > kVectorLanes) {
-    body(VectorCount<2>());
+    body(Count<2>());
   } else {
-    body(VectorCount<1>());
+    body(Count<1>());
   }
 }
 
