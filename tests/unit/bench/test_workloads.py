@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from kernel_builder.bench.child.__main__ import take_turns
 from kernel_builder.bench.child.problem import TroubleError
+from kernel_builder.bench.child.timing import Effort, Stopwatch
 from kernel_builder.bench.child.verification import find_difference, verify_again, verify_first, verify_timed
 from kernel_builder.bench.child.workloads import Workload, find_workloads, matches
 from kernel_builder.bench.running import find_benchmark_files
@@ -118,6 +121,15 @@ def test_outputs_that_are_right(tmp_path: Path) -> None:
         ("self.out = self.kernel.relu(self.x)", "pass", "is wrong: `self.out` is nothing, and a `Tensor`", None),
         ("relu(self.x)\n\n    def v", "relu(self.x) / 0\n\n    def v", "is wrong: the largest error is inf", None),
         ("self.x.clamp(min=0))", "self.x + 1)", "the output of `ReLU.pair` is wrong", None),
+        ("self.x.clamp(min=0))", "self.x)[1:]", "of `ReLU.pair` is wrong: the number of outputs is 2, not 1", None),
+        ("relu(self.x)\n\n    def v", "relu(self.x) + 1j\n\n    def v", "is wrong: the largest error is 1,", None),
+        (
+            "relu(self.x)\n\n    def v",
+            "relu(self.x).to_sparse()\n\n    def v",
+            "is wrong: it cannot be compared: ",
+            None,
+        ),
+        ("return torch.relu(self.x)", "torch.relu(self.x)", "the verification of `ReLU.base` returned nothing", None),
         ("self.out = self.kernel.relu(self.x)", BECOMES_WRONG, "the output of `ReLU.base` is wrong", None),
         ("self.kernel.relu(self.x)", "self.kernel.gelu(self.x)", "`ReLU.base` raised `AttributeError`", 17),
         ("torch.relu(self.x)", "torch.rely(self.x)", "the verification of `ReLU.base` raised `AttributeError`", 20),
@@ -147,15 +159,47 @@ def test_outputs_that_are_wrong(changed: str, into: str, told: str, line: int | 
         ("from shapes", "from forms", "importing the file raised `ModuleNotFoundError`: No module named `forms`", 3),
         ("(Benchmark)", "", "has no subclass of `kernels.benchmark.Benchmark`", None),
         ("def benchmark_base(self):\n        pass", "x = 1", "`_Other` has no method `benchmark_...`", None),
+        ("flops_pair = 6", "flops_pair = float('nan')", "`flops_pair` must be a number from 0 on, got nan", None),
+        ("return 2 * self.x.nbytes", "return -1", "`bytes_pair` must be a number from 0 on, got -1", None),
+        ('"reference": 2.0', '"reference": "x"', "`goals_pair[`reference`]` must be a number from 0 on", None),
+        ('{"reference": 2.0}', "3", "`goals_pair` must be a `dict` from labels to ratios, got 3", None),
+        ("    seed = 1", "    seed, atol = 1, (2,)", "`atol` must be a number from 0 on, got (2,)", None),
+        ('("base",)', '("base")', "`quick` of `ReLU` must be a tuple of names, got `base`", None),
+        ('("base",)', '("bass",)', "`ReLU` has no `benchmark_bass`, but `quick` names it", None),
     ],
 )
 def test_files_that_cannot_be_measured(changed: str, into: str, told: str, line: int | None, tmp_path: Path) -> None:
     assert changed in BENCHMARK
     with pytest.raises(TroubleError) as caught:
-        find(tmp_path, BENCHMARK.replace(changed, into))
-    (trouble,) = caught.value.troubles
+        find(tmp_path, BENCHMARK.replace(changed, into), filters=("o", "base", "pair"), quick="quick" in told)
+    trouble = caught.value.troubles[0]
     assert trouble.message.replace("'", "`").startswith(told)
     assert (trouble.line, Path(trouble.file).name) == (line, "benchmark.py")
+
+
+def test_two_workloads_of_one_name_are_refused(tmp_path: Path) -> None:
+    find(tmp_path)
+    shutil.copy(tmp_path / "benchmark.py", tmp_path / "benchmark_more.py")
+    files = [tmp_path / "benchmark.py", tmp_path / "benchmark_more.py"]
+    with pytest.raises(TroubleError) as caught:
+        find_workloads(files, KERNEL, "cpu", filters=("base",))
+    assert [(trouble.file, trouble.workload) for trouble in caught.value.troubles] == [
+        (str(files[1]), "ReLU.base"),
+        (str(files[1]), "_Other.base"),
+    ]
+    assert "is in `benchmark.py` already" in caught.value.troubles[0].message
+
+
+def test_a_call_that_raises_while_it_is_timed_is_explained(tmp_path: Path) -> None:
+    late = """self.calls = getattr(self, "calls", 0) + 1
+        self.out = self.kernel.relu(self.x + 0 // (5 - self.calls))"""
+    (workload,) = find(tmp_path, BENCHMARK.replace("self.out = self.kernel.relu(self.x)", late), filters=("relu.base",))
+    efforts = {"ReLU.base": Effort({"kernel": 1}, rounds=7, seconds=1.0)}
+    with pytest.raises(TroubleError) as caught:
+        take_turns({"ReLU.base": workload}, {}, efforts, Stopwatch("cpu", 1), seed=0, note=lambda _: None)
+    (trouble,) = caught.value.troubles
+    assert trouble.message.startswith("`ReLU.base`, when it was timed, raised `ZeroDivisionError`")
+    assert trouble.line == 18
 
 
 def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from kernels import get_local_kernel
 
 from kernel_builder.bench.child.ceilings import Ceiling, make_product, make_read, name_dtype
 from kernel_builder.bench.child.machine import describe_machine, read_load
-from kernel_builder.bench.child.problem import Trouble, TroubleError
+from kernel_builder.bench.child.problem import Trouble, TroubleError, explain
 from kernel_builder.bench.child.timing import Effort, Sample, Stopwatch, estimate, plan_effort, plan_turns, take_turn
 from kernel_builder.bench.child.verification import verify_again, verify_first, verify_timed
 from kernel_builder.bench.child.workloads import KERNEL, Workload, find_workloads
@@ -46,12 +47,13 @@ def measure(settings: dict[str, Any], note: Callable[[str], None]) -> dict[str, 
     efforts: dict[str, Effort] = {}
     for name, workload in workloads.items():
         note(f"trying `{name}`")
-        seconds = estimate(workload.contestants, stopwatch)
+        with _explaining(workload):
+            seconds = estimate(workload.contestants, stopwatch)
         seconds |= {probe: probe_seconds[probe] for probe in _list_probes(workload, ceilings)}
         efforts[name] = plan_effort(seconds, KERNEL, settings["min-time"])
     total = sum(effort.rounds * effort.seconds for effort in efforts.values())
     _say(f"workloads: {len(workloads)}, threads: {stopwatch.threads}, about {total:.0f} s")
-    samples = _take_turns(workloads, ceilings, efforts, stopwatch=stopwatch, seed=settings["seed"], note=note)
+    samples = take_turns(workloads, ceilings, efforts, stopwatch, seed=settings["seed"], note=note)
     _verify_all(workloads, verify_again, note)
     return {
         "threads": stopwatch.threads,
@@ -111,15 +113,16 @@ def _dtype_of(workload: Workload) -> torch.dtype:
     return out.dtype if isinstance(out, torch.Tensor) else torch.float32
 
 
-def _take_turns(
+def take_turns(
     workloads: dict[str, Workload],
     ceilings: dict[str, Ceiling],
     efforts: dict[str, Effort],
-    *,
     stopwatch: Stopwatch,
+    *,
     seed: int,
     note: Callable[[str], None],
 ) -> dict[str, dict[str, list[Sample]]]:
+    """Time all in turns; workload -> contestant -> samples. Raises `TroubleError` when a call does not go well."""
     taken: dict[str, dict[str, list[Sample]]] = {
         name: {label: [] for label in effort.calls} for name, effort in efforts.items()
     }
@@ -128,10 +131,23 @@ def _take_turns(
         workload = workloads[name]
         note(f"timing `{name}`")
         calls = workload.contestants | {each: ceilings[each].call for each in _list_probes(workload, ceilings)}
-        turn = take_turn(calls, efforts[name], stopwatch, shuffler, {KERNEL: partial(verify_timed, workload)})
+        with _explaining(workload):
+            turn = take_turn(calls, efforts[name], stopwatch, shuffler, {KERNEL: partial(verify_timed, workload)})
         for label, sample in turn.items():
             taken[name][label].append(sample)
     return taken
+
+
+@contextmanager
+def _explaining(workload: Workload) -> Iterator[None]:
+    """A call that was right at first may raise later."""
+    try:
+        yield
+    except TroubleError:
+        raise
+    except (Exception, SystemExit) as error:
+        what = f"`{workload.name}`, when it was timed,"
+        raise TroubleError(explain(error, what, workload.file, workload.name)) from error
 
 
 def _describe(workload: Workload, effort: Effort, samples: dict[str, list[Sample]]) -> dict[str, Any]:

@@ -13,17 +13,17 @@ def find_difference(output: object, expected: object, atol: float, rtol: float) 
     if isinstance(output, torch.Tensor) and isinstance(expected, torch.Tensor):
         if output.shape != expected.shape:
             return f"the shape is {tuple(output.shape)}, not {tuple(expected.shape)}"
-        ours, theirs = output.detach().cpu().double(), expected.detach().cpu().double()
+        wide = torch.complex128 if output.is_complex() or expected.is_complex() else torch.float64
+        ours, theirs = (each.detach().cpu().to(wide) for each in (output, expected))
         if torch.allclose(ours, theirs, atol=atol, rtol=rtol):
             return None
         worst = (ours - theirs).abs().nan_to_num(nan=torch.inf).max().item()
         return f"the largest error is {worst:.2g}, beyond atol={atol:g} and rtol={rtol:g}"
-    if isinstance(output, (tuple, list)) and isinstance(expected, (tuple, list)) and len(output) == len(expected):
-        for each, wanted in zip(output, expected, strict=True):
-            said = find_difference(each, wanted, atol, rtol)
-            if said is not None:
-                return said
-        return None
+    if isinstance(output, (tuple, list)) and isinstance(expected, (tuple, list)):
+        if len(output) != len(expected):
+            return f"the number of outputs is {len(output)}, not {len(expected)}"
+        pairs = zip(output, expected, strict=True)
+        return next(filter(None, (find_difference(each, wanted, atol, rtol) for each, wanted in pairs)), None)
     return f"`self.out` is {_name(output)}, and {_name(expected)} is expected"
 
 
@@ -68,7 +68,10 @@ def check_outputs(workload: Workload, outputs: dict[str, object]) -> None:
     for label, output in outputs.items():
         if output is None and label != KERNEL:
             continue  # a reference that returns nothing is timed, but cannot be verified
-        said = find_difference(output, workload.expected, *workload.tolerances)
+        try:
+            said = find_difference(output, workload.expected, *workload.tolerances)
+        except (RuntimeError, TypeError) as error:  # what torch has no comparison for, such as sparse tensors
+            said = f"it cannot be compared: {str(error).splitlines()[0]}"
         if said is not None:
             what = "the output" if label == KERNEL else f"the output of its reference `{label}`"
             message = f"{what} of `{workload.name}` is wrong: {said}"
@@ -88,11 +91,14 @@ def _call(workload: Workload, label: str) -> object:
 
 def _call_verify(workload: Workload) -> object:
     assert workload.verify is not None  # noqa: S101 - for mypy: the callers have looked
+    what = f"the verification of `{workload.name}`"
     try:
-        return workload.verify()
+        expected = workload.verify()
     except (Exception, SystemExit) as error:
-        what = f"the verification of `{workload.name}`"
         raise TroubleError(explain(error, what, workload.file, workload.name)) from error
+    if expected is None:
+        raise TroubleError(Trouble(f"{what} returned nothing", str(workload.file), None, workload.name))
+    return expected
 
 
 def _name(value: object) -> str:

@@ -9,9 +9,10 @@ for the class).
 from __future__ import annotations
 
 import importlib.util
+import math
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -38,13 +39,10 @@ class Workload:
     flops: float | None = None
     bytes: float | None = None
     goals: Mapping[str, float] = field(default_factory=dict)
+    tolerances: tuple[float, float] = (1e-2, 1e-5)
+    """Absolute and relative; those of the Hub's runner where the class says nothing."""
     expected: object = None
     """What the output must equal; made by the first verification."""
-
-    @property
-    def tolerances(self) -> tuple[float, float]:
-        """Absolute and relative; without a word from the class those of the Hub's runner."""
-        return float(getattr(self.instance, "atol", 1e-2)), float(getattr(self.instance, "rtol", 1e-5))
 
 
 def matches(name: str, filters: Sequence[str]) -> bool:
@@ -58,21 +56,30 @@ def find_workloads(
     """Import the files and set up every workload that is asked for. Raises `TroubleError` with all that is wrong."""
     found: list[Workload] = []
     troubles: list[Trouble] = []
+    seen: dict[str, Path] = {}
     for file in files:
         try:
-            classes = _import_classes(file)
+            chosen = [
+                (cls, method) for cls in _import_classes(file) for method in _choose_methods(cls, file, quick=quick)
+            ]
         except TroubleError as error:
             troubles += error.troubles
             continue
-        for cls in classes:
-            for method in _list_methods(cls, quick=quick):
-                name = f"{cls.__name__}.{method}"
-                if not matches(name, filters):
-                    continue
-                try:
-                    found.append(_prepare(cls, method, file, kernel, device))
-                except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever an author's code raises
-                    troubles.append(explain(error, f"the set-up of `{name}`", file, name))
+        for cls, method in chosen:
+            name = f"{cls.__name__}.{method}"
+            if not matches(name, filters):
+                continue
+            if name in seen:
+                said = f"`{name}` is in `{seen[name].name}` already: give one of the classes another name"
+                troubles.append(Trouble(said, str(file), None, name))
+                continue
+            seen[name] = file
+            try:
+                found.append(_prepare(cls, method, file, kernel, device))
+            except TroubleError as error:
+                troubles += error.troubles
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever an author's code raises
+                troubles.append(explain(error, f"the set-up of `{name}`", file, name))
     if troubles:
         raise TroubleError(*troubles)
     return found
@@ -105,12 +112,29 @@ def _import_classes(file: Path) -> list[type[Any]]:
     return classes
 
 
-def _list_methods(cls: type[Any], *, quick: bool = False) -> Iterator[str]:
-    wanted = getattr(cls, "quick", None) if quick else None
+def _list_methods(cls: type[Any]) -> Iterator[str]:
     for attribute in dir(cls):
         name = attribute.removeprefix("benchmark_")
-        if name != attribute and callable(getattr(cls, attribute)) and (wanted is None or name in wanted):
+        if name != attribute and callable(getattr(cls, attribute)):
             yield name
+
+
+def _choose_methods(cls: type[Any], file: Path, *, quick: bool) -> list[str]:
+    """All, or those that the class names in `quick`, if it does."""
+    names = list(_list_methods(cls))
+    wanted = getattr(cls, "quick", None) if quick else None
+    if wanted is None:
+        return names
+    if isinstance(wanted, str) or not isinstance(wanted, Collection):
+        raise TroubleError(Trouble(f"`quick` of `{cls.__name__}` must be a tuple of names, got {wanted!r}", str(file)))
+    unknown = [
+        Trouble(f"`{cls.__name__}` has no `benchmark_{each}`, but `quick` names it", str(file))
+        for each in wanted
+        if each not in names
+    ]
+    if unknown:
+        raise TroubleError(*unknown)
+    return [name for name in names if name in wanted]
 
 
 def _prepare(cls: type[Any], name: str, file: Path, kernel: object, device: str) -> Workload:
@@ -127,20 +151,42 @@ def _prepare(cls: type[Any], name: str, file: Path, kernel: object, device: str)
             contestants["reference"] = getattr(instance, attribute)
         elif attribute.startswith(f"reference_{name}__"):
             contestants[attribute.removeprefix(f"reference_{name}__")] = getattr(instance, attribute)
-    return Workload(
-        f"{cls.__name__}.{name}",
-        file,
-        instance,
-        contestants,
-        getattr(instance, f"verify_{name}", None),
-        _evaluate(instance, f"flops_{name}"),
-        _evaluate(instance, f"bytes_{name}"),
-        dict(getattr(instance, f"goals_{name}", {})),
-    )
+    verify = getattr(instance, f"verify_{name}", None)
+    workload = Workload(f"{cls.__name__}.{name}", file, instance, contestants, verify)
+    workload.flops, workload.bytes = (_read_amount(workload, f"{fact}_{name}") for fact in ("flops", "bytes"))
+    workload.goals = _read_goals(workload, f"goals_{name}")
+    atol, rtol = workload.tolerances
+    workload.tolerances = (_read_number(workload, "atol", atol), _read_number(workload, "rtol", rtol))
+    return workload
 
 
-def _evaluate(instance: object, attribute: str) -> float | None:
-    value = getattr(instance, attribute, None)
-    if callable(value):
-        value = value()
-    return None if value is None else float(value)
+def _read_amount(workload: Workload, attribute: str) -> float | None:
+    """Work of one call, a number or what a method returns."""
+    value = getattr(workload.instance, attribute, None)
+    amount = value() if callable(value) else value
+    return None if amount is None else _demand_number(workload, attribute, amount)
+
+
+def _read_number(workload: Workload, attribute: str, default: float) -> float:
+    return _demand_number(workload, attribute, getattr(workload.instance, attribute, default))
+
+
+def _read_goals(workload: Workload, attribute: str) -> dict[str, float]:
+    goals = getattr(workload.instance, attribute, {})
+    if not isinstance(goals, Mapping):
+        raise TroubleError(_complain(workload, f"`{attribute}` must be a `dict` from labels to ratios, got {goals!r}"))
+    return {str(label): _demand_number(workload, f"{attribute}[{label!r}]", least) for label, least in goals.items()}
+
+
+def _demand_number(workload: Workload, name: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise TroubleError(_complain(workload, f"`{name}` must be a number from 0 on, got {value!r}"))
+    return number
+
+
+def _complain(workload: Workload, message: str) -> Trouble:
+    return Trouble(message, str(workload.file), None, workload.name)
