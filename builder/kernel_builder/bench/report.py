@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 from kernel_builder.artifact.model import Artifact
 from kernel_builder.bench.running import BenchOptions
 from kernel_builder.bench.spread import compute_ratios, compute_spread
+from kernel_builder.bench.table import list_ceilings, list_changes, list_goal_rows, list_rows
 from kernel_builder.errors import BadInputError, Problem
 
 REPORT_SCHEMA = 1
@@ -51,22 +52,28 @@ def load_report(file: Path) -> dict[str, Any]:
     """Read a document that `--output` wrote. Raises `BadInputError` when it is none, or of another version."""
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
-        version = report["schema"]
+        version, has_runs = report["schema"], isinstance(report.get("runs"), list)
     except OSError as error:
         raise BadInputError(Problem(f"cannot read `{file}`: {error.strerror}")) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadInputError(Problem(f"`{file}` is not a benchmark report", hint="`--output` writes them")) from error
-    if version != REPORT_SCHEMA or not isinstance(report.get("runs"), list):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        report, version, has_runs = {}, None, False
+    if has_runs and version != REPORT_SCHEMA:
         raise BadInputError(Problem(f"`{file}` has the schema `{version}`, this release reads `{REPORT_SCHEMA}`"))
+    if not has_runs or not is_readable(report):
+        raise BadInputError(Problem(f"`{file}` is not a benchmark report", hint="`--output` writes them"))
     return dict(report)
 
 
-def list_goals(report: Mapping[str, Any]) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
-    """Threads, workload, and goal, in the order of the document."""
-    for run in report["runs"]:
-        for workload in run["workloads"]:
-            for goal in workload["goals"]:
-                yield run["threads"], workload["name"], goal
+def is_readable(report: Mapping[str, Any]) -> bool:
+    """Whether all that is ever shown of a report can be: somebody else may have written it."""
+    try:
+        rows = [*list_rows(report), *list_ceilings(report), *list_goal_rows(report), *list_changes(report, report)]
+        texts = [each for row in rows for each in row]
+        texts += [report["kernel"], report["artifact"], report["date"]]
+        texts += [report["machine"][name] for name in ("cpu", "torch")]
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return False
+    return all(isinstance(text, str) for text in texts)
 
 
 def is_busy(run: Mapping[str, Any], cores: int) -> bool:

@@ -86,7 +86,7 @@ def list_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tup
 
 def format_seconds(seconds: float) -> str:
     """Three digits and a unit, such as `1.23 ms`."""
-    scale, unit = next((scale, unit) for scale, unit in _UNITS if seconds >= scale)
+    scale, unit = next(((scale, unit) for scale, unit in _UNITS if seconds >= scale), (1.0, "s"))
     value = seconds / (scale or 1e-9)
     return f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"  # noqa: PLR2004 - three digits
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +34,7 @@ from kernel_builder.cli.options import (
     work_dir_option,
 )
 from kernel_builder.cli.progress import show_progress
+from kernel_builder.disk import explain_disk
 from kernel_builder.environment import TorchChoice
 from kernel_builder.errors import BadInputError, Problem
 from kernel_builder.pipeline import build_project, plan_project
@@ -41,6 +43,14 @@ from kernel_builder.spec.reader import load_spec
 from kernel_builder.testing import choose_subjects, digest_artifact
 
 _QUICK_MIN_TIME = 0.2
+_WRITE_HINT = "name a file in a directory that can be written"
+
+
+def _demand_finite(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    del context, parameter
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a time")
+    return value
 
 
 @click.command()
@@ -71,6 +81,7 @@ _QUICK_MIN_TIME = 0.2
 @click.option(
     "--min-time",
     type=click.FloatRange(min=0, min_open=True),
+    callback=_demand_finite,
     metavar="SECONDS",
     help="Time the kernel so long in each workload, in at least 7 samples.  [default: 1, with --quick 0.2]",
 )
@@ -127,7 +138,8 @@ def bench(  # noqa: PLR0917 - click passes by name
     spec = load_spec(project).spec
     older = None if compare is None else load_report(compare)
     for file in (output, plot):
-        _check_writable(file)
+        if file is not None:
+            _check_writable(file)
     files = find_benchmark_files(spec.root, places)
     artifacts = (artifacts or spec.root / "build").absolute()
     if rebuild or not (artifacts.is_dir() and any(list_variant_directories(artifacts))):
@@ -140,7 +152,7 @@ def bench(  # noqa: PLR0917 - click passes by name
     artifact = subject.artifact
     console.say(f"measuring `{artifact.metadata.name}`: {artifact.variant}, torch {subject.choice.torch or 'absent'}")
     options = BenchOptions(
-        threads=threads or (None,),
+        threads=tuple(dict.fromkeys(threads)) or (None,),
         min_time=min_time or (_QUICK_MIN_TIME if quick else 1.0),
         filters=filters,
         quick=quick,
@@ -163,22 +175,33 @@ def bench(  # noqa: PLR0917 - click passes by name
     )
     report = make_report(artifact, digest_artifact(artifact), runs, options, datetime.now(UTC))
     if output is not None:
-        output.write_text(format_report(report), encoding="utf-8")
-        console.say(f"wrote `{output}`")
+        _write(console, output, format_report(report))
     if plot is not None:
         picture = render_plot(report)
         if picture is None:
             console.warn("no workload has a reference, so there is no ratio to plot")
         else:
-            plot.write_text(picture, encoding="utf-8")
-            console.say(f"wrote `{plot}`")
+            _write(console, plot, picture)
     _show(console, report, older)
 
 
-def _check_writable(file: Path | None) -> None:
+def _check_writable(file: Path) -> None:
     """Find out before minutes of measuring, not after them."""
-    if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
-        raise BadInputError(Problem(f"`{file}` cannot be written", hint="name a file in a directory that exists"))
+    if file.is_dir() or not file.absolute().parent.is_dir():
+        raise BadInputError(Problem(f"`{file}` cannot be written", hint=_WRITE_HINT))
+    if file.is_file():
+        with explain_disk("a file", _WRITE_HINT):
+            file.open("ab").close()
+    elif not file.is_symlink() and not file.exists():
+        with explain_disk("a file", _WRITE_HINT):
+            file.touch()
+            file.unlink()
+
+
+def _write(console: Console, file: Path, text: str) -> None:
+    with explain_disk("a file", _WRITE_HINT):
+        file.write_text(text, encoding="utf-8")
+    console.say(f"wrote `{file}`")
 
 
 def _show(console: Console, report: dict[str, object], older: dict[str, object] | None) -> None:

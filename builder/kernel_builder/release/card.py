@@ -12,9 +12,10 @@ from typing import Any
 
 from kernel_builder.artifact.model import Artifact, Metadata
 from kernel_builder.backend import Backend
-from kernel_builder.bench.report import load_report
+from kernel_builder.bench.report import is_readable, load_report
 from kernel_builder.bench.table import list_rows
 from kernel_builder.errors import BadInputError
+from kernel_builder.release.contents import RESULTS_FOLDER
 from kernel_builder.release.model import Evidence, Holding, Release, Repo
 from kernel_builder.render.environment import render_template
 from kernel_builder.variant import ArchVariant, parse_variant
@@ -85,7 +86,9 @@ def render_card(release: Release, page: Page) -> bytes:
 def find_reports(project: Path, kernel: str) -> tuple[Mapping[str, Any], ...]:
     """The benchmark reports that a project keeps of one of its kernels, by file name."""
     reports = []
-    for path in sorted((project / "benchmarks" / "results").rglob("*.json")):
+    for path in sorted((project / RESULTS_FOLDER).rglob("*.json")):
+        if not path.resolve().is_relative_to(project.resolve()):
+            continue
         try:
             report = load_report(path)
         except BadInputError:
@@ -223,15 +226,16 @@ def _find_digest(holding: Holding) -> str:
 
 
 def _make_table(report: Mapping[str, Any], release: Release) -> dict[str, Any] | None:
-    """The figures of one report; None for one that does not have the form of its schema."""
-    machine = report.get("machine", {})
-    title = f"on {machine.get('cpu')} with torch {machine.get('torch')}, {str(report.get('date'))[:10]}"
+    """The figures of one report; None for one that cannot be read, or has none."""
+    if not is_readable(report):
+        return None
+    machine = report["machine"]
+    title = f"on {machine['cpu']} with torch {machine['torch']}, {report['date'][:10]}"
     tested = {_tested_artifact(holding.metadata) for holding in release.holdings}
-    if report.get("artifact") not in tested:
+    if report["artifact"] not in tested:
         title += ", with an earlier build"
-    try:
-        rows = [[row[column] for column in _COLUMNS] for row in list_rows(report)]
-    except (AttributeError, KeyError, TypeError, ValueError):
+    rows = [[row[column] for column in _COLUMNS] for row in list_rows(report)]
+    if not rows:
         return None
     if len(rows) > _MOST_ROWS:
         title += f"; the first {_MOST_ROWS} of {len(rows)} workloads"

@@ -12,6 +12,9 @@ from kernel_builder.artifact.model import Artifact, Metadata
 from kernel_builder.errors import BadInputError, Problem
 from kernel_builder.release.model import BUILD_FOLDER, Holding, Release, ReleaseFile
 
+RESULTS_FOLDER = "benchmarks/results"
+"""Where a project keeps its benchmark reports and plots."""
+
 _BLOCK = 1 << 20
 _LARGEST_FIGURE = 4 << 20
 _MOST_FIGURES = 24
@@ -47,13 +50,14 @@ def describe_file(path: str, source: Path | bytes) -> ReleaseFile:
 
 
 def find_figures(project: Path) -> tuple[ReleaseFile, ...]:
-    """The plots of a project's benchmarks, for its page."""
-    results = project / "benchmarks" / "results"
+    """The plots of a project's benchmarks, for its page; a link publishes nothing that lies elsewhere."""
+    results = project / RESULTS_FOLDER
     found = sorted(path for pattern in _FIGURES for path in results.rglob(pattern))[:_MOST_FIGURES]
     return tuple(
         describe_file(f"benchmarks/{path.relative_to(results).as_posix()}", path)
         for path in found
         if path.is_file() and not path.is_symlink() and path.stat().st_size <= _LARGEST_FIGURE
+        if path.resolve().is_relative_to(project.resolve()) and str(path.relative_to(results)).isprintable()
     )
 
 

@@ -99,7 +99,13 @@ def test_the_report_keeps_its_schema_and_computes_by_turn() -> None:
     assert [goal["met"] for goal in workload["goals"]] == [True, False]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"schema": 99, "runs": []}', '{"schema": 1}', "\x00"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "[]", "{}", '{"schema": 99, "runs": []}', '{"schema": 1}', "\x00", "[" * 100_000),
+        *('{"schema": 1, "runs": [{}]}', '{"schema": 1, "runs": [], "machine": 3}'),
+    ],
+)
 def test_what_is_no_report_is_refused(text: str, tmp_path: Path) -> None:
     file = tmp_path / "old.json"
     with pytest.raises(BadInputError, match="cannot read"):
@@ -113,6 +119,9 @@ def test_a_report_is_read_back(tmp_path: Path) -> None:
     report = make(make_workload("A.x", 1.0))
     (tmp_path / "old.json").write_text(format_report(report), encoding="utf-8")
     assert load_report(tmp_path / "old.json") == report
+    (tmp_path / "old.json").write_text(format_report(report | {"schema": 99}), encoding="utf-8")
+    with pytest.raises(BadInputError, match="has the schema `99`, this release reads `1`"):
+        load_report(tmp_path / "old.json")
 
 
 def test_tables() -> None:
@@ -158,7 +167,15 @@ def test_a_busy_machine_is_known() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(2.0, "2 s"), (1234.0, "1234 s"), (0.01234, "12.3 ms"), (4.5e-6, "4.5 us"), (3e-8, "30 ns")],
+    [
+        (2.0, "2 s"),
+        (-1.0, "-1 s"),
+        (float("nan"), "nan s"),
+        (1234.0, "1234 s"),
+        (0.01234, "12.3 ms"),
+        (4.5e-6, "4.5 us"),
+        (3e-8, "30 ns"),
+    ],
 )
 def test_seconds(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tests.unit.release.samples import make_artifact
 GOOD = Evidence("passed", "3 passed on x86_64-linux, torch 2.13.0")
 REPO = Repo("acme/relu")
 SPREAD = {"q1": 0.9, "median": 1.0, "q3": 1.1}
-REPORT = {
+REPORT: dict[str, Any] = {
     "schema": 1,
     "artifact": "0" * 64,
     "date": "2026-11-20T12:00:00+00:00",
@@ -25,12 +26,16 @@ REPORT = {
     "runs": [
         {
             "threads": 1,
+            "clock": "cpu",
+            "load": {"before": None, "after": None},
+            "ceilings": {},
             "workloads": [
                 {
                     "name": "Forward.small",
                     "kernel": {"samples": 7, "seconds": SPREAD},
                     "references": {"sdpa": {"ratio": SPREAD}},
                     "shares": {},
+                    "goals": [],
                     "flop-rate": None,
                     "byte-rate": None,
                     "verified-by": "verify",
@@ -39,6 +44,7 @@ REPORT = {
         }
     ],
 }
+WORKLOAD = REPORT["runs"][0]["workloads"][0]
 
 
 def make_release(place: Path, evidence: Evidence = GOOD, **options: Any) -> Release:
@@ -150,6 +156,49 @@ def test_benchmarks_of_the_kernel_are_shown(tmp_path: Path) -> None:
     assert "on A CPU with torch 2.13.0, 2026-11-20, with an earlier build" in card
     assert "| `Forward.small` | 1 s | 1.00x sdpa (0.90 .. 1.10) |" in card
     assert "![benchmark results](benchmarks/machine/plot.svg)" in card
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"machine": "A CPU"},
+        {"machine": {"cpu": ["A"], "torch": "2"}},
+        {"date": 2026},
+        {"runs": []},
+        {"runs": [{**REPORT["runs"][0], "workloads": [{**WORKLOAD, "name": 3}]}]},
+        {"runs": [{**REPORT["runs"][0], "workloads": [{**WORKLOAD, "references": {"x": {"ratio": 1}}}]}]},
+    ],
+)
+def test_reports_of_another_form_are_passed_over(odd: dict[str, Any], tmp_path: Path) -> None:
+    page = Page(REPO, is_trusted=True, reports=[{**REPORT, "kernel": "relu", **odd}])
+    assert "## Benchmarks" not in render_card(make_release(tmp_path), page).decode()
+
+
+def test_times_that_nobody_can_have_measured_do_not_end_the_publishing(tmp_path: Path) -> None:
+    spread = {"q1": -1, "median": float("nan"), "q3": float("inf")}
+    workload = {**WORKLOAD, "kernel": {"samples": 7, "seconds": spread}}
+    report = {**REPORT, "kernel": "relu", "runs": [{**REPORT["runs"][0], "workloads": [workload]}]}
+    card = render_card(make_release(tmp_path), Page(REPO, is_trusted=True, reports=[report])).decode()
+    assert "| `Forward.small` | nan s |" in card
+
+
+def test_what_links_to_other_places_is_not_published(tmp_path: Path) -> None:
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    (project / "benchmarks").mkdir(parents=True)
+    elsewhere.mkdir()
+    (elsewhere / "report.json").write_text(json.dumps({**REPORT, "kernel": "relu"}), encoding="utf-8")
+    (elsewhere / "plot.svg").write_text("<svg/>", encoding="utf-8")
+    (project / "benchmarks" / "results").symlink_to(elsewhere)
+    assert not find_figures(project)
+    assert not find_reports(project, "relu")
+
+
+def test_a_plot_has_a_name_that_a_page_can_carry(tmp_path: Path) -> None:
+    results = tmp_path / "benchmarks" / "results"
+    results.mkdir(parents=True)
+    for name in ("a).svg", "a\nb.svg", os.fsdecode(b"a\xff.svg")):
+        (results / name).write_text("<svg/>", encoding="utf-8")
+    assert [figure.path for figure in find_figures(tmp_path)] == ["benchmarks/a).svg"]
 
 
 def test_equal_releases_have_equal_pages(tmp_path: Path) -> None:
