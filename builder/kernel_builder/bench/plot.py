@@ -15,8 +15,12 @@ _LEFT = 340
 _RIGHT = 90
 _TOP = 64
 _ROW = 18
+_MOST_LETTERS = 48  # of a name left of the bars; longer ones are squeezed
 _GAP = 8
-_COLORS = ("#2a6f97", "#e07a2c", "#4b8b3b", "#9b4f96", "#b8860b", "#7a7a7a")
+_COLORS = (
+    *("#2a6f97", "#e07a2c", "#4b8b3b", "#9b4f96", "#b8860b"),
+    *("#7a7a7a", "#c0392b", "#5dade2", "#1f3a5f", "#8fbc5a"),
+)
 _INK = "#333333"
 _GRID = "#d5d5d5"
 _TICKS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 1000.0)
@@ -125,4 +129,6 @@ def _draw_line(svg: ET.Element, start: tuple[float, float], end: tuple[float, fl
 
 def _write(svg: ET.Element, x: float, y: float, text: str, *, anchor: str = "start", size: int = 12) -> None:
     place = {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor, "font-size": str(size), "fill": _INK}
+    if anchor == "end" and len(text) > _MOST_LETTERS:
+        place |= {"textLength": str(_LEFT - 16), "lengthAdjust": "spacingAndGlyphs"}
     ET.SubElement(svg, "text", place).text = "".join(letter if letter.isprintable() else "?" for letter in text)

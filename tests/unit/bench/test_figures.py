@@ -158,6 +158,20 @@ def test_the_plot_is_well_formed_and_the_same_each_time() -> None:
     assert render_plot(make(make_workload("A.x", 1.0, references=[]))) is None
 
 
+def test_each_reference_has_a_color_and_long_names_have_room() -> None:
+    labels = [f"reference {number}" for number in range(8)]
+    seconds = {"kernel": [1.0]} | {label: [2.0] for label in labels}
+    calls, busy = dict.fromkeys(seconds, 1), {label: [1.0] for label in seconds}
+    parts = {"references": labels, "seconds": seconds, "calls": calls, "busy": busy, "goals": {}}
+    picture = render_plot(make(make_workload("A." + "long" * 30, 1.0, **parts)))
+    assert picture is not None
+    elements = list(ET.fromstring(picture).iter())  # noqa: S314 - our own
+    legend = [each.get("fill") for each in elements if each.get("width") == "12"]
+    assert len(set(legend)) == len(legend) == len(labels)
+    (name,) = [each for each in elements if (each.text or "").startswith("A.long")]
+    assert float(name.get("textLength", "inf")) < float(name.get("x", "0"))
+
+
 def test_a_busy_machine_is_known() -> None:
     quiet, busy = make(make_workload("A.x", 1.0)), make(make_workload("A.x", 1.0), load=5.0)
     assert not is_busy(quiet["runs"][0], cores=2)

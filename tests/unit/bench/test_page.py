@@ -8,6 +8,9 @@ from types import ModuleType
 
 import pytest
 
+from kernel_builder.bench.plot import render_plot
+from kernel_builder.bench.report import load_report
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -27,6 +30,13 @@ def test_page_tells_the_figures_that_are_kept(page: ModuleType) -> None:
     for place, section in sections.items():
         assert list((ROOT / place).glob("*.json"))
         assert section == page.render_section(ROOT, place)
+
+
+def test_plots_that_are_kept_show_the_figures_beside_them() -> None:
+    reports = list((ROOT / "benchmarks" / "results").rglob("attention.json"))
+    assert reports
+    for report in reports:
+        assert report.with_suffix(".svg").read_text(encoding="utf-8") == render_plot(load_report(report))
 
 
 def test_writing_twice_changes_nothing(page: ModuleType, tmp_path: Path) -> None:
