@@ -77,7 +77,8 @@ def find(
 def test_what_a_file_declares(tmp_path: Path) -> None:
     base, pair, other = find(tmp_path)
     assert [base.name, pair.name, other.name] == ["ReLU.base", "ReLU.pair", "_Other.base"]
-    assert list(base.contestants) == ["kernel"]
+    assert list(base.contestants) == ["kernel", "verify"], "what there is to compare with, if there is no reference"
+    assert list(other.contestants) == ["kernel"]
     assert list(pair.contestants) == ["kernel", "reference", "silent"]
     assert (base.flops, base.bytes, base.goals) == (None, None, {})
     assert (pair.flops, pair.bytes, pair.goals) == (6.0, 48.0, {"reference": 2.0})
@@ -194,7 +195,7 @@ def test_a_call_that_raises_while_it_is_timed_is_explained(tmp_path: Path) -> No
     late = """self.calls = getattr(self, "calls", 0) + 1
         self.out = self.kernel.relu(self.x + 0 // (5 - self.calls))"""
     (workload,) = find(tmp_path, BENCHMARK.replace("self.out = self.kernel.relu(self.x)", late), filters=("relu.base",))
-    efforts = {"ReLU.base": Effort({"kernel": 1}, rounds=7, seconds=1.0)}
+    efforts = {"ReLU.base": Effort({"kernel": 1, "verify": 1}, rounds=7, seconds=1.0)}
     with pytest.raises(TroubleError) as caught:
         take_turns({"ReLU.base": workload}, {}, efforts, Stopwatch("cpu", 1), seed=0, note=lambda _: None)
     (trouble,) = caught.value.troubles

@@ -32,7 +32,7 @@ def verify_first(workload: Workload) -> None:
 
     Raises `TroubleError` when a call raises or an output is wrong.
     """
-    outputs = {label: _call(workload, label) for label in workload.contestants}
+    outputs = _call_all(workload)
     if workload.verify is not None:
         workload.expected = _call_verify(workload)
     else:
@@ -42,7 +42,7 @@ def verify_first(workload: Workload) -> None:
 
 def verify_again(workload: Workload) -> None:
     """Verify after timing: everything runs once more, against a fresh result of `verify_X`."""
-    outputs = {label: _call(workload, label) for label in workload.contestants}
+    outputs = _call_all(workload)
     if workload.verify is not None:
         workload.expected = _call_verify(workload)
     check_outputs(workload, outputs)
@@ -78,6 +78,13 @@ def check_outputs(workload: Workload, outputs: dict[str, object]) -> None:
             troubles.append(Trouble(message, str(workload.file), None, workload.name))
     if troubles:
         raise TroubleError(*troubles)
+
+
+def _call_all(workload: Workload) -> dict[str, object]:
+    """What everything gives that can be wrong, which the verification itself cannot."""
+    return {
+        label: _call(workload, label) for label, call in workload.contestants.items() if call is not workload.verify
+    }
 
 
 def _call(workload: Workload, label: str) -> object:

@@ -1,9 +1,9 @@
 """Workloads of benchmark files: found as the Hub's own runner finds them, with what else a class may declare.
 
 Beside `setup`, `setup_X`, `benchmark_X` and `verify_X` a class may have `reference_X` and `reference_X__LABEL` (timed
-beside `benchmark_X`; what they return is verified too), `flops_X` and `bytes_X` (a number or a method), `goals_X`
-(label of a reference or ceiling -> the least ratio), `atol`, `rtol`, and `quick` (names of the workloads that stand
-for the class).
+beside `benchmark_X`; what they return is verified too; without any `verify_X` is timed), `flops_X` and `bytes_X` (a
+number or a method), `goals_X` (label of a reference or ceiling -> the least ratio), `atol`, `rtol`, and `quick` (names
+of the workloads that stand for the class).
 """
 
 from __future__ import annotations
@@ -152,6 +152,8 @@ def _prepare(cls: type[Any], name: str, file: Path, kernel: object, device: str)
         elif attribute.startswith(f"reference_{name}__"):
             contestants[attribute.removeprefix(f"reference_{name}__")] = getattr(instance, attribute)
     verify = getattr(instance, f"verify_{name}", None)
+    if verify is not None and len(contestants) == 1:
+        contestants["verify"] = verify  # as the Hub's runner does: it is all there is to compare the time with
     workload = Workload(f"{cls.__name__}.{name}", file, instance, contestants, verify)
     workload.flops, workload.bytes = (_read_amount(workload, f"{fact}_{name}") for fact in ("flops", "bytes"))
     workload.goals = _read_goals(workload, f"goals_{name}")
