@@ -10,11 +10,12 @@ from kernel_builder.render.quoting import Quoted
 
 _MARKUP = re.compile(r"([\\`*\[\]<>|#~!])")
 _UNSEEN = re.compile(r"[^\S ]+|[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069]+")
-_UNDERSCORE = re.compile(r"(?<!\w)_|_(?!\w)")
+_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")  # within a word it is no markup
+_ADDRESS = re.compile(r"(\S*(?:://|www\.|@)\S*)", re.IGNORECASE)  # sites make links of these, escaped or not
 
 
 def quote_prose(text: str) -> Quoted:
-    """Plain words in a paragraph or a table's cell; words between backquotes stay code."""
+    """Plain words in a paragraph or a table's cell; words between backquotes stay code, addresses become it."""
     parts = _UNSEEN.sub(" ", text).split("`")
     if len(parts) % 2 == 0:  # a lone backquote quotes nothing
         parts = ["\\`".join(parts)]
@@ -45,4 +46,8 @@ def quote_link(path: str) -> Quoted:
 
 
 def _escape(text: str) -> str:
-    return _UNDERSCORE.sub(r"\\_", _MARKUP.sub(r"\\\1", text))
+    words = _ADDRESS.split(text)
+    return "".join(
+        quote_code(word) if odd % 2 else _UNDERSCORE.sub(r"\\_", _MARKUP.sub(r"\\\1", word))
+        for odd, word in enumerate(words)
+    )
