@@ -31,6 +31,13 @@ ON_GPU = {"batches": [1, 16, 32], "tokens": [512, 2048], "prompt": 64, "dtype": 
 ON_CPU = {"batches": [1, 4, 8], "tokens": [32, 128], "prompt": 256, "dtype": "float32", "min_time": 2.0}
 
 
+def count(text: str) -> int:
+    """Return a number of things, of which there is one at least."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
 def parse_options() -> argparse.Namespace:
     """Return the options, those that were not given as they suit the device."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -43,17 +50,22 @@ def parse_options() -> argparse.Namespace:
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"])
-    parser.add_argument("--batches", nargs="+", type=int, help="batch sizes; `train` takes the first")
-    parser.add_argument("--tokens", nargs="+", type=int, help="budgets of new tokens")
-    parser.add_argument("--prompt", type=int, help="tokens of a prompt, or of a training sample")
+    parser.add_argument("--batches", nargs="+", type=count, help="batch sizes; `train` takes the first")
+    parser.add_argument("--tokens", nargs="+", type=count, help="budgets of new tokens")
+    parser.add_argument("--prompt", type=count, help="tokens of a prompt, or of a training sample")
     parser.add_argument("--padded", action="store_true", help="every other prompt is half as long, and padded")
     parser.add_argument("--plain", action="store_true", help="train in a plain loop also where TRL is installed")
-    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--threads", type=count, help="CPU threads")
     parser.add_argument("--min-time", type=float, help="seconds for each implementation in each cell")
-    parser.add_argument("--turns", type=int, default=3, help="least turns of each implementation in each cell")
-    parser.add_argument("--mem-repeats", type=int, default=3)
+    parser.add_argument("--turns", type=count, default=3, help="least turns of each implementation in each cell")
+    parser.add_argument("--mem-repeats", type=count, default=3)
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the figures as JSON")
     options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("there is no CUDA device here")
+    if options.output is not None and not options.output.absolute().parent.is_dir():
+        parser.error(f"--output: there is no directory `{options.output.absolute().parent}`")
+    options.implementations = list(dict.fromkeys(options.implementations))
     for name, value in (ON_GPU if options.device == "cuda" else ON_CPU).items():
         if getattr(options, name) is None:
             setattr(options, name, value)

@@ -51,8 +51,10 @@ def main() -> None:
     parser.add_argument("--render", action="store_true", help="measure nothing")
     options = parser.parse_args()
     results = options.results.resolve()
-    if not results.is_relative_to(ROOT / "benchmarks" / "results"):
-        parser.error(f"`results` must be below benchmarks/results, got {options.results}")
+    if ROOT / "benchmarks" / "results" not in results.parents:
+        parser.error(f"`results` must be a directory below benchmarks/results, got {options.results}")
+    if options.render and not list(results.glob("*.json")):
+        parser.error(f"there are no figures in {options.results}")
     if not options.render:
         results.mkdir(parents=True, exist_ok=True)
         run("build", (*BUILDER, "build", str(ROOT), "--variant", "torch-stable-abi*-cpu-*", "--quiet"))

@@ -88,7 +88,10 @@ def check_implementations(model: Any, implementations: list[Implementation], pro
     kept = prompts["attention_mask"].bool()
     expected = model(**prompts).logits[kept].double()
     for each in implementations:
-        model.set_attn_implementation(each.name)
+        try:
+            model.set_attn_implementation(each.name)
+        except (ImportError, LookupError, OSError, ValueError) as refusal:
+            raise SystemExit(f"`{each.label}` cannot be had: {refusal}") from refusal
         error = ((model(**prompts).logits[kept].double() - expected).norm() / expected.norm()).item()
         if not error <= TOLERANCES[model.dtype]:
             raise SystemExit(

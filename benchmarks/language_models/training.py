@@ -7,6 +7,7 @@ does, in which the implementations take turns.
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import tempfile
 import time
@@ -40,7 +41,7 @@ def measure_training(options: argparse.Namespace) -> dict[str, Any]:
     check_implementations(model, implementations, batch)
     rows = (_measure_trl if with_trl else _measure_plain)(model, implementations, batch, options)
     losses = [row["loss"] for row in rows]
-    if max(losses) - min(losses) > 1e-2 * max(losses):
+    if not all(map(math.isfinite, losses)) or max(losses) - min(losses) > 1e-2 * max(losses):
         raise SystemExit(f"the losses differ: {', '.join(f'{loss:.4f}' for loss in losses)}")
     loop = "SFTTrainer of TRL" if with_trl else "a plain loop: forward, backward, AdamW"
     print(f"=== Attention Implementations in SFT ({loop}) ===")

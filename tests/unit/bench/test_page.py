@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -37,6 +39,14 @@ def test_plots_that_are_kept_show_the_figures_beside_them() -> None:
     assert reports
     for report in reports:
         assert report.with_suffix(".svg").read_text(encoding="utf-8") == render_plot(load_report(report))
+
+
+@pytest.mark.parametrize("arguments", [["benchmarks/results"], ["elsewhere"], ["benchmarks/results/new", "--render"]])
+def test_figures_have_a_directory_of_their_own(arguments: list[str]) -> None:
+    command = [sys.executable, "benchmarks/measure.py", *arguments]
+    completed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert completed.returncode == 2
+    assert f"{arguments[0]}\n" in completed.stderr
 
 
 def test_writing_twice_changes_nothing(page: ModuleType, tmp_path: Path) -> None:
