@@ -11,7 +11,7 @@ from kernel_builder.render.quoting import Quoted
 _MARKUP = re.compile(r"([\\`*\[\]<>|#~!])")
 _UNSEEN = re.compile(r"[^\S ]+|[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069]+")
 _UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")  # within a word it is no markup
-_ADDRESS = re.compile(r"(\S*(?:://|www\.|@)\S*)", re.IGNORECASE)  # sites make links of these, escaped or not
+_ADDRESS = re.compile(r"(\S*(?:://|www\.)\S*|\S+@\S+)", re.IGNORECASE)  # sites make links of these, escaped or not
 
 
 def quote_prose(text: str) -> Quoted:

@@ -41,7 +41,10 @@ def test_code_in_a_cell_is_code(text: str) -> None:
 def test_what_is_plain_stays_plain() -> None:
     assert quote_prose("passed on torch 2.13, `torch-cpu`") == "passed on torch 2.13, `torch-cpu`"
     assert quote_prose("snake_case stays, _this_ does not lean") == "snake_case stays, \\_this\\_ does not lean"
-    assert quote_prose("see HTTP://a.b/c_d, or www.a.b, or a@b.c") == "see `HTTP://a.b/c_d,` or `www.a.b,` or `a@b.c`"
+    assert (
+        quote_prose("see HTTP://a.b/c_d, or www.a.b, or a@b.c @ 2 GHz")
+        == "see `HTTP://a.b/c_d,` or `www.a.b,` or `a@b.c` @ 2 GHz"
+    )
     assert quote_prose("__this__ neither") == "\\_\\_this\\_\\_ neither"
     assert quote_codes(["a", "b"]) == "`a`, `b`"
     assert quote_link("benchmarks/a b.svg") == "benchmarks/a%20b.svg"
