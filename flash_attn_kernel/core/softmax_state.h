@@ -29,6 +29,14 @@ FA_FN Real rescale_factor(Real old_max, Real new_max, Math math) {
   return math.exp2(old_max - math.finite(new_max));
 }
 
+// The same for maxima that must be multiplied by `to_log2`. They are subtracted first: where a compiler fuses
+// a product with the subtraction of another that was rounded, equal maxima would leave what was rounded away,
+// and every block of keys would weigh a little more than the one before it.
+template <class Real, class Math>
+FA_FN Real rescale_factor(Real old_max, Real new_max, Real to_log2, Math math) {
+  return math.exp2((old_max - math.finite(new_max)) * to_log2);
+}
+
 template <class Real, class Math>
 FA_FN SoftmaxState<Real> merge(SoftmaxState<Real> a, SoftmaxState<Real> b, Math math) {
   const Real row_max = math.max(a.row_max, b.row_max);

@@ -192,7 +192,7 @@ struct Forward {
         }
         largest = max_of_row(largest);
         const float shift = math.finite(largest) * to_log2;
-        const float rescale = exp2_fast(r.row_max[t][i] * to_log2 - shift);
+        const float rescale = flash_attn::rescale_factor(r.row_max[t][i], largest, to_log2, math);
         r.row_max[t][i] = largest;
         float sum = r.row_sum[t][i] * rescale;
         FA_UNROLL
@@ -245,9 +245,8 @@ struct Forward {
       for (int i = 0; i < 2; ++i) {
         const float their_max = load_float(place(warp, 4 * kOutTiles + i));
         const float largest = math.max(r.row_max[0][i], their_max);
-        const float shift = math.finite(largest) * to_log2;
-        here[i] = exp2_fast(r.row_max[0][i] * to_log2 - shift);
-        there[i] = exp2_fast(their_max * to_log2 - shift);
+        here[i] = flash_attn::rescale_factor(r.row_max[0][i], largest, to_log2, math);
+        there[i] = flash_attn::rescale_factor(their_max, largest, to_log2, math);
         r.row_max[0][i] = largest;
         r.row_sum[0][i] =
             r.row_sum[0][i] * here[i] + load_float(place(warp, 4 * kOutTiles + 2 + i)) * there[i];

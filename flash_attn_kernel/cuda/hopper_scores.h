@@ -102,7 +102,7 @@ struct HopperScores {
       most = largest(most, exchange(most, 1));
       most = largest(most, exchange(most, 2));
       const float shift = math.finite(most) * to_log2;
-      rescale[row] = exp2_fast(row_max[row] * to_log2 - shift);
+      rescale[row] = flash_attn::rescale_factor(row_max[row], most, to_log2, math);
       row_max[row] = most;
       float sum = row_sum[row] * rescale[row];
       FA_UNROLL

@@ -178,9 +178,8 @@ struct Forward {
         for (int e = 0; e < kSums; ++e) largest = math.max(largest, scores[t][n][e]);
       }
       largest = max_of_row(largest);
-      const float top = math.finite(largest) * to_log2;
-      const float shift = top - kLift;
-      const float rescale = exp2_fast(r.row_max[t] * to_log2 - top);
+      const float shift = math.finite(largest) * to_log2 - kLift;
+      const float rescale = flash_attn::rescale_factor(r.row_max[t], largest, to_log2, math);
       r.row_max[t] = largest;
       float sum = r.row_sum[t] * rescale;
       FA_UNROLL

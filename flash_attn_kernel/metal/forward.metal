@@ -28,7 +28,7 @@ inline void exponentiate(float to_log2, thread Matrix (&scores)[kScores], thread
   }
   largest = max_of_row(largest);
   const float shift = math.finite(largest) * to_log2;
-  const float rescale = exp2(running.largest * to_log2 - shift);
+  const float rescale = flash_attn::rescale_factor(running.largest, largest, to_log2, math);
   running.largest = largest;
   running.sum *= rescale;
   for (int n = 0; n < kScores; ++n) {

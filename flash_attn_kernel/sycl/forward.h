@@ -161,7 +161,7 @@ struct Forward {
       for (int t = 1; t < kScoreTiles; ++t) largest = math.max(largest, scores[t][i]);
       largest = math.max(rows.row_max[i], max_of_row(largest));
       const float shift = math.finite(largest) * to_log2;
-      rescale[i] = exp2_fast(rows.row_max[i] * to_log2 - shift);
+      rescale[i] = flash_attn::rescale_factor(rows.row_max[i], largest, to_log2, math);
       rows.row_max[i] = largest;
       float sum = rows.row_sum[i] * rescale[i];
       FA_UNROLL

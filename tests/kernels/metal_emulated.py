@@ -18,6 +18,8 @@ from types import ModuleType
 import pytest
 import torch
 
+from tests.kernels.device_arithmetic import FUSED
+
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "flash_attn_kernel"
 SOURCES = ROOT / "tests" / "cpp"
@@ -65,7 +67,7 @@ def compile_emulator(folder: Path) -> None:
     strict = ("-std=c++17", "-fPIC", "-Wall", "-Wextra", "-Werror", f"-I{SOURCES}", f"-I{SOURCES / 'msl'}")
     shaders, emulator = emulator_objects(folder)
     # The instrumentation of -fsanitize=thread reports each access to the emulator; its own runtime is not linked.
-    flags = ("-O1", "-fsanitize=thread", "-Wno-unused-parameter", f"-I{folder / 'blanked'}")
+    flags = ("-O1", *FUSED, "-fsanitize=thread", "-Wno-unused-parameter", f"-I{folder / 'blanked'}")
     run_compiler(*strict, *flags, "-c", SOURCES / "msl" / "shaders.cpp", "-o", shaders)
     run_compiler(*strict, "-O2", "-c", SOURCES / "msl" / "emulator.cpp", "-o", emulator)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernels.device_arithmetic import FUSED
+
 ROOT = Path(__file__).parents[2]
 HIP = ROOT / "flash_attn_kernel" / "hip"
 TESTS = ROOT / "tests" / "cpp"
@@ -128,6 +130,7 @@ def test_kernels_under_an_emulator(family: str, tmp_path: Path) -> None:
         "-Wextra",
         "-Werror",
         "-O1",
+        *FUSED,
         "-U_FORTIFY_SOURCE",
         f"-I{TESTS}",
         f"-DFA_FAMILY={family}",

@@ -142,6 +142,13 @@ inline std::vector<Case> all_cases() {
 // Both directions also try the wider kernels; pages have no gradient.
 inline std::vector<Case> forward_cases() {
   std::vector<Case> cases = all_cases();
+  {
+    Case c = named("many keys of the same large score");
+    c.level = true;
+    c.queries = 70;
+    c.keys = 400;
+    cases.push_back(c);
+  }
   for (const int dim : {128, 256}) {
     for (const int queries : {9, 70}) {
       Case c = named(dim == 128 ? "head dim 128" : "head dim 256");

@@ -23,6 +23,8 @@ struct Case {
   float scale = 0.125f, softcap = 0.0f, dropout = 0.0f;
   bool sinks = false, alibi = false, mask = false, packed = false, lengths = false, dlse = false;
   bool faint = false;  // the last key of each entry outshines all others, which alone make the result
+  bool level =
+      false;  // all logits are the same large number, and half of the values the negative of the rest
   int page_size = 0;
 };
 
@@ -99,6 +101,7 @@ struct Instance {
     }
     for (int i = 0; i < c.batch * c.heads * c.queries * c.keys; ++i) mask.push_back(random() % 4 != 0);
     if (c.faint) outshine();
+    if (c.level) balance();
     spoil_unseen_keys(&k);
     spoil_unseen_keys(&v);
     spoil_unseen_queries(&q);
@@ -118,6 +121,25 @@ struct Instance {
         const int last = spans[static_cast<size_t>(b)].keys - 1;
         k.data[key_at(k, b, last, h)] = bits(10.0f / shape.scale);
         std::fill_n(v.data + key_at(v, b, last, h), shape.value_dim, bits(0.0f));
+      }
+    }
+  }
+
+  // Every logit is 720, whose product with log2(e) is rounded by almost half of its last place. The first
+  // half of the values is 1, the second -1, so each result is 0: exactly, when no block of keys weighs more
+  // than another.
+  void balance() {
+    const auto bits = [](float number) {
+      return static_cast<typename Rows<Type>::Bits>(Type::pack(number, 0.0f));
+    };
+    std::fill_n(q.data, q.storage.size() - 16, bits(1.0f));
+    std::fill_n(k.data, k.storage.size() - 16, bits(720.0f / (shape.scale * shape.head_dim)));
+    for (int b = 0; b < shape.batch; ++b) {
+      const int keys = spans[static_cast<size_t>(b)].keys;
+      for (int i = 0; i < keys * shape.kv_heads; ++i) {
+        const int j = i / shape.kv_heads;
+        std::fill_n(v.data + key_at(v, b, j, i % shape.kv_heads), shape.value_dim,
+                    bits(j < keys / 2 ? 1.0f : -1.0f));
       }
     }
   }
