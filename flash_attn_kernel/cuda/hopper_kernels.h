@@ -16,13 +16,13 @@ inline TensorView view_keys(const void* data, const RowStrides& strides, int wid
 }
 
 // Short queries, which read more than they compute, and pages stay with the kernels that all GPUs have; so
-// does what no tensor map can say (no keys at all).
+// does what no tensor map can say (no keys at all), or no schedule (no sequences).
 inline bool suits_hopper(const ForwardCall& call, int64_t longest_query) {
   const Placement& placement = call.placement;
   const int64_t rows = longest_rows(call.problem, longest_query);
   const int64_t tiles = blocks_of(rows, 128) * call.problem.kv_heads * placement.batch;
   return placement.page_table == nullptr && call.splits == 1 && rows > kShortRows && placement.key_room > 0 &&
-         placement.cache_size > 0 && tiles <= INT32_MAX / 2;
+         placement.cache_size > 0 && tiles > 0 && tiles <= INT32_MAX / 2;
 }
 
 // A device has `multiprocessors` and encode(view, &map), which says whether it can.

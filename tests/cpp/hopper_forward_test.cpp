@@ -98,9 +98,25 @@ void check_schedule(int row_tiles, int kv_heads, int batch, int keys, int multip
     CHECK(each == 1, "%d tiles, %d blocks: %d times", row_tiles, schedule.blocks, each);
 }
 
+// Packed tokens of which no sequence holds any.
+void check_no_sequences() {
+  const int32_t offset = 0;
+  alignas(16) uint16_t numbers[64] = {};
+  flash_attn_gpu::ForwardCall call{};
+  call.problem.heads = call.problem.kv_heads = call.problem.group = 1;
+  call.problem.head_dim = call.problem.value_dim = 64;
+  call.placement.query_room = call.placement.key_room = call.placement.cache_size = 1000;
+  call.placement.query_offsets = call.placement.key_offsets = &offset;
+  call.q = call.k = call.v = numbers;
+  call.splits = 1;
+  Hopper::forward<flash_attn_gpu::BFloat16>(call, 1000, simt::EmulatorLauncher{Async::kLate});
+  CHECK(!ran_hopper(), "no sequences: the wrong family of kernels");
+}
+
 }  // namespace
 
 int main() {
+  check_no_sequences();
   for (const int multiprocessors : {1, 3, 7, 132, 1000}) {
     check_schedule(1, 1, 1, 100, multiprocessors);
     check_schedule(5, 3, 2, 1000, multiprocessors);
