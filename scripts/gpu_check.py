@@ -2,11 +2,12 @@
 
 Takes the artifact that was built elsewhere (`kernel-builder build --backend cuda`), with nothing of the builder. Tests
 every case that the CPU passes and longer ones, forward and backward, in bf16 and fp16, the longer ones also with
-`deterministic`, whose bits are compared, and both ways by the baseline kernels; runs compute-sanitizer on a few where
-it is installed; then times forward, backward (both ways) and decode beside the baseline, torch's flash and cuDNN
-attention, a large matrix product and a copy, interleaved, by CUDA events, holds what each of them computed against
-attention in fp32, and keeps all of it as JSON. It ends within nine minutes: what has no time left is named and not
-timed, and a kernel that does not end is named, too.
+`deterministic`, whose bits are compared, and both ways by the baseline kernels; compares numbers in other layouts with
+the same numbers side by side; runs compute-sanitizer on a few cases where it is installed; then times forward,
+backward (both ways) and decode beside the baseline, torch's flash and cuDNN attention, a large matrix product and a
+copy, interleaved, by CUDA events, holds what each of them computed against attention in fp32, and keeps all of it as
+JSON. It ends within nine minutes: what has no time left is named and not timed, and a kernel that does not end is
+named, too.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ for _name in ("scripts", "tests"):
     sys.modules[_name] = ModuleType(_name)
     sys.modules[_name].__path__ = [str(ROOT / _name)]
 
+from scripts.gpu_layouts import find_layout_failures  # noqa: E402
 from scripts.gpu_report import finish  # noqa: E402
 from scripts.gpu_sanitizer import run_sanitizer  # noqa: E402
 from scripts.gpu_timing import first_line, list_faults, measure, measure_ceilings  # noqa: E402
@@ -197,8 +199,10 @@ def load_kernel(build: Path, device: torch.device) -> ModuleType | str:
     return flash if is_right else f"what was loaded is not for CUDA\n{advice}"
 
 
-def check(flash: ModuleType, device: torch.device, options: argparse.Namespace, until: float) -> tuple[int, list[str]]:
-    """Hold cases against fp64; return how many, and what failed."""
+def check(
+    flash: ModuleType, device: torch.device, options: argparse.Namespace, until: float, report: dict[str, Any]
+) -> tuple[int, list[str]]:
+    """Hold cases against fp64; return how many, and what failed. The report gets the kernels of each layout."""
     # The first few are small, then come those that kernels with pipelines need: the sanitizer sees both.
     cases = [*CASES[:3], *GPU_CASES, *CASES[3:]][: options.only]
     failures = list(find_failures(flash, device, cases, until))
@@ -210,6 +214,9 @@ def check(flash: ModuleType, device: torch.device, options: argparse.Namespace, 
             found = find_failures(flash, device, GPU_CASES, until, deterministic=deterministic)
             failures += name_failures(f"baseline, deterministic={deterministic}", found)
         del os.environ[BASELINE]
+    if options.only is None and not is_lost(device):
+        say("layouts")
+        failures += find_layout_failures(Place(flash, device), report["layouts"])
     failures += find_layer_failures(flash, device, LAYER_CASES[: options.only])
     return len(cases), failures
 
@@ -237,7 +244,7 @@ def main() -> int:
         return 2
     torch.set_float32_matmul_precision("highest")  # what fp32 is the judge of
     report: dict[str, Any] = {"device": "cpu", "torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": None}
-    report |= {"cases": 0, "failures": [], "workloads": []}
+    report |= {"cases": 0, "failures": [], "layouts": {}, "workloads": []}
     if device.type == "cuda":
         report |= {"device": torch.cuda.get_device_name(device), "cudnn": torch.backends.cudnn.version()}
     name = report["device"].lower().replace(" ", "-")
@@ -253,7 +260,7 @@ def main() -> int:
     watchdog.daemon = True
     watchdog.start()
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        report["cases"], found = check(flash, device, options, begin + CHECK_SECONDS)
+        report["cases"], found = check(flash, device, options, begin + CHECK_SECONDS, report)
         print("\n".join(found) or f"{report['cases']} cases agree with fp64", flush=True)
         failures += found
         if options.only is not None:

@@ -6,13 +6,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from scripts.gpu_exact import LARGEST_ERROR, Results, attend_exactly, differentiate_exactly, largest_error
+from scripts.gpu_layouts import find_layout_failures
 from scripts.gpu_report import finish
 from scripts.gpu_sanitizer import run_sanitizer
 from scripts.gpu_timing import list_faults, measure
@@ -50,6 +51,18 @@ def test_cases_are_held_against_fp64(attention_artifact: Path) -> None:
     ended = _run("--build", str(attention_artifact / "build"), "--device", "cpu", "--only", "3")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stdout == "3 cases agree with fp64\n"
+
+
+def test_layouts_are_held_against_the_same_numbers_side_by_side(flash: ModuleType) -> None:
+    assert list(find_layout_failures(Place(flash, CPU), {})) == []
+
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **options: Any) -> Any:
+        return flash.attention.attend(q, k * (1.1 if k.stride(2) == 0 else 1.0), v, **options)
+
+    faulty = ModuleType("faulty")
+    faulty.attention = SimpleNamespace(attend=attend)  # type: ignore[attr-defined]
+    found = list(find_layout_failures(Place(faulty, CPU), {}))
+    assert [line.split(":")[0] for line in found] == [f"the same head again, head dim {dim}" for dim in (64, 128, 256)]
 
 
 @pytest.mark.parametrize("causal", [False, True])
