@@ -95,13 +95,39 @@ def count_flops(batch: int, heads: int, length: int, head_dim: int, *, causal: b
     return 4.0 * batch * heads * pairs * head_dim
 
 
+def list_rivals(function: str, call: Callable[[Any, Callable[..., torch.Tensor]], Any]) -> dict[str, Method]:
+    """Return label -> reference for every other kernel that is here and has this function.
+
+    call: does with the benchmark and the kernel's function what `benchmark_X` does with ours.
+    """
+    found = {label: getattr(rival, function, None) for label, rival in load_rivals().items()}
+    return {label: make_reference(call, only_output(each)) for label, each in found.items() if each is not None}
+
+
+def make_reference(call: Callable[[Any, Any], Any], function: Any) -> Method:
+    """Return a method that calls with this function."""
+    return lambda self: call(self, function)
+
+
+def only_output(function: Callable[..., Any]) -> Callable[..., torch.Tensor]:
+    """Return the function without what some kernels return beside the output: the log-sum-exp."""
+
+    def call(*tensors: torch.Tensor, **options: Any) -> torch.Tensor:
+        returned = function(*tensors, **options)
+        return returned[0] if isinstance(returned, tuple) else returned
+
+    return call
+
+
 @functools.cache
 def load_rivals() -> dict[str, Any]:
-    """Return label -> module with `flash_attn_func`, of what else is here."""
+    """Return label -> module with functions of FlashAttention, of what else is here."""
     rivals: dict[str, Any] = {}
     for entry in filter(None, os.environ.get(RIVALS_VARIABLE, "").split(":")):
         label, _, path = entry.partition("=")
         rivals[label] = get_local_kernel(Path(path))
+    if not torch.cuda.is_available():  # where the package can be installed, but not called
+        return rivals
     try:
         import flash_attn  # type: ignore[import-not-found] # noqa: PLC0415 - mostly absent
     except ImportError:

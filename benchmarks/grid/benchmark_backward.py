@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from attention_cases import DTYPES, AttentionBenchmark, Case, add_case, count_flops, make_headed, transpose
+from attention_cases import DTYPES, AttentionBenchmark, Case, add_case, count_flops, list_rivals, make_headed, transpose
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 GOALS = {
@@ -29,13 +29,22 @@ def differentiate(out: torch.Tensor, leaves: tuple[torch.Tensor, ...], slope: to
 
 
 def make_case(dtype: torch.dtype, head_dim: int, *, causal: bool, goals: dict[str, float]) -> Case:
-    """Compare with torch; each has its own graph from one forward pass."""
+    """Compare with torch and the rivals; each has its own graph from one forward pass."""
+
+    def forward(self: Any, function: Any) -> torch.Tensor:
+        return function(*transpose(*self.leaves), causal=causal).transpose(1, 2)
+
+    def backward(self: Any, function: Any) -> tuple[torch.Tensor, ...]:
+        if function not in self.graphs:
+            self.graphs[function] = forward(self, function)
+        return differentiate(self.graphs[function], self.leaves, self.slope)
 
     def setup(self: Any) -> None:
         make_headed(self, 1, 8, 1024, head_dim, kv_heads=8, dtype=dtype)
         self.slope = torch.randn(1, 8, 1024, head_dim).to(self.device, dtype) / 8
         self.leaves = tuple(each.detach().requires_grad_() for each in (self.q, self.k, self.v))
-        self.ours = self.kernel.flash_attn_func(*transpose(*self.leaves), causal=causal).transpose(1, 2)
+        self.ours = forward(self, self.kernel.flash_attn_func)
+        self.graphs: dict[Any, torch.Tensor] = {}  # of rivals, made by their first call, which nobody times
         self.torchs = sdpa(*self.leaves, is_causal=causal)
 
     def benchmark(self: Any) -> None:
@@ -49,7 +58,8 @@ def make_case(dtype: torch.dtype, head_dim: int, *, causal: bool, goals: dict[st
         setup=setup,
         benchmark=benchmark,
         verify=verify,
-        references={"sdpa": lambda self: differentiate(self.torchs, self.leaves, self.slope)},
+        references={"sdpa": lambda self: differentiate(self.torchs, self.leaves, self.slope)}
+        | list_rivals("flash_attn_func", backward),
         goals=goals,
         flops=2.5 * count_flops(1, 8, 1024, head_dim, causal=causal),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from attention_cases import DTYPES, AttentionBenchmark, Case, add_case, attend_in_fp32, make_tensor
+from attention_cases import DTYPES, AttentionBenchmark, Case, add_case, attend_in_fp32, list_rivals, make_tensor
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 LAYERS = 8
@@ -41,10 +41,12 @@ def make_case(dtype: torch.dtype, batch: int, length: int, goals: dict[str, floa
             for layer in range(LAYERS)
         ]
 
-    def benchmark(self: Any) -> None:
+    def attend(self: Any, function: Any) -> list[torch.Tensor]:
         q, caches = self.q.transpose(1, 2), self.caches
-        call = self.kernel.flash_attn_func
-        self.out = [call(q, k.transpose(1, 2), v.transpose(1, 2), causal=True) for k, v in caches]
+        return [function(q, k.transpose(1, 2), v.transpose(1, 2), causal=True) for k, v in caches]
+
+    def benchmark(self: Any) -> None:
+        self.out = attend(self, self.kernel.flash_attn_func)
 
     def reference_gqa(self: Any) -> list[torch.Tensor]:
         return [sdpa(self.q, k, v, enable_gqa=True).transpose(1, 2) for k, v in self.caches]
@@ -56,7 +58,7 @@ def make_case(dtype: torch.dtype, batch: int, length: int, goals: dict[str, floa
         setup=setup,
         benchmark=benchmark,
         verify=lambda self: [attend_in_fp32(self.q, k, v, causal=False) for k, v in self.caches],
-        references={"sdpa_gqa": reference_gqa, "folded": reference_folded},
+        references={"sdpa_gqa": reference_gqa, "folded": reference_folded} | list_rivals("flash_attn_func", attend),
         goals=goals,
         bytes=LAYERS * 2 * batch * KV_HEADS * length * HEAD_DIM * dtype.itemsize,
     )

@@ -9,11 +9,10 @@ from attention_cases import (
     DTYPES,
     AttentionBenchmark,
     Case,
-    Method,
     add_case,
     attend_in_fp32,
     count_flops,
-    load_rivals,
+    list_rivals,
     make_headed,
     make_tensor,
     transpose,
@@ -59,14 +58,14 @@ def make_case(shape: tuple[int, int, int, int], dtype: torch.dtype, *, causal: b
     def reference_sdpa(self: Any) -> torch.Tensor:
         return sdpa(self.q, self.k, self.v, is_causal=causal).transpose(1, 2)
 
-    def make_reference(rival: Any) -> Method:
-        return lambda self: rival.flash_attn_func(*transpose(self.q, self.k, self.v), causal=causal)
+    def attend(self: Any, function: Any) -> torch.Tensor:
+        return function(*transpose(self.q, self.k, self.v), causal=causal)
 
     return Case(
         setup=lambda self: make_headed(self, *shape, kv_heads=heads, dtype=dtype),
         benchmark=benchmark,
         verify=lambda self: attend_in_fp32(self.q, self.k, self.v, causal=causal),
-        references={"sdpa": reference_sdpa} | {label: make_reference(each) for label, each in load_rivals().items()},
+        references={"sdpa": reference_sdpa} | list_rivals("flash_attn_func", attend),
         goals=goals,
         flops=count_flops(batch, heads, length, head_dim, causal=causal),
     )
@@ -90,7 +89,8 @@ def make_strided_case(dtype: torch.dtype, head_dim: int) -> Case:
         references={
             "sdpa": lambda self: sdpa(*transpose(self.q, self.k, self.v), is_causal=True).transpose(1, 2),
             "contiguous": lambda self: self.kernel.flash_attn_func(*transpose(*self.headed), causal=True),
-        },
+        }
+        | list_rivals("flash_attn_func", lambda self, function: function(self.q, self.k, self.v, causal=True)),
         goals={"contiguous": 0.95},
         flops=count_flops(1, 8, 1024, head_dim, causal=True),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from attention_cases import DTYPES, AttentionBenchmark, Case, add_case, count_flops, make_tensor
+from attention_cases import DTYPES, AttentionBenchmark, Case, add_case, count_flops, list_rivals, make_tensor
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 LENGTHS = (37, 64, 512, 128, 200, 512, 256, 339)  # half of 8 x 512
@@ -42,10 +42,12 @@ def make_case(dtype: torch.dtype, head_dim: int) -> Case:
             padded[self.is_token] = tensor
             self.padded.append(padded.transpose(1, 2).contiguous())
 
+    def attend(self: Any, function: Any) -> torch.Tensor:
+        bounds = {"cu_seqlens_q": self.bounds, "cu_seqlens_k": self.bounds}
+        return function(self.q, self.k, self.v, **bounds, max_seqlen_q=longest, max_seqlen_k=longest, causal=True)
+
     def benchmark(self: Any) -> None:
-        self.out = self.kernel.flash_attn_varlen_func(
-            self.q, self.k, self.v, self.bounds, self.bounds, longest, longest, causal=True
-        )
+        self.out = attend(self, self.kernel.flash_attn_varlen_func)
 
     def reference_padded(self: Any) -> torch.Tensor:
         return sdpa(*self.padded, attn_mask=self.mask).transpose(1, 2)[self.is_token]
@@ -54,7 +56,8 @@ def make_case(dtype: torch.dtype, head_dim: int) -> Case:
         setup=setup,
         benchmark=benchmark,
         verify=lambda self: attend_in_loop(self, torch.float32),
-        references={"padded": reference_padded, "loop": lambda self: attend_in_loop(self, dtype)},
+        references={"padded": reference_padded, "loop": lambda self: attend_in_loop(self, dtype)}
+        | list_rivals("flash_attn_varlen_func", attend),
         goals={"padded": 5.0, "loop": 2.0},
         flops=sum(count_flops(1, HEADS, length, head_dim, causal=True) for length in LENGTHS),
     )

@@ -15,9 +15,9 @@ from tests.kernels.artifact import ROOT, attention_repository
 pytestmark = [pytest.mark.slow, pytest.mark.compile]
 
 
-def run(*arguments: str | Path) -> str:
+def run(*arguments: str | Path, **environment: str) -> str:
     """Run a script or module on one thread, and return what it printed."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "builder"), "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "builder"), "OMP_NUM_THREADS": "1", **environment}
     completed = subprocess.run(
         [sys.executable, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=False
     )
@@ -36,9 +36,16 @@ def test_outputs_are_right(place: str, filters: tuple[str, ...], workloads: int)
     attention = attention_repository()
     settings: list[str | Path] = ["--threads", "1", "--min-time", "0.001", "--json", "--artifacts", attention / "build"]
     chosen = ["--quick", *(word for name in filters for word in ("--filter", name))] if filters else []
-    document = json.loads(run("-m", "kernel_builder", "bench", ROOT, "--from", place, *settings, *chosen))
-    (measured,) = document["report"]["runs"]
+    command: list[str | Path] = ["-m", "kernel_builder", "bench", ROOT, "--from", place, *settings, *chosen]
+    rivals = f"again={attention / 'build'}:sinks={attention / 'build' / 'attn-sinks'}"
+    (measured,) = json.loads(run(*command, ATTENTION_RIVALS=rivals))["report"]["runs"]
     assert len(measured["workloads"]) == workloads
+    against = {
+        each["name"].partition(".")[0]: {"again", "sinks"} & each["references"].keys() for each in measured["workloads"]
+    }
+    if filters:
+        both = {"again", "sinks"}
+        assert against == {"Backward": both, "Packed": {"again"}, "Short": both, "Sinks": set(), "Strided": both}
     assert all(each["verified-by"] == "verify" and each["references"] for each in measured["workloads"])
     assert not [goal for each in measured["workloads"] for goal in each["goals"] if goal["seen"] is None]
 
