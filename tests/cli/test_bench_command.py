@@ -118,7 +118,7 @@ def test_nothing_to_measure(own_noarch_project: Path) -> None:
 
 def test_what_is_refused_before_anything_is_measured(own_noarch_project: Path, tmp_path: Path) -> None:
     unwritable = ("--output", tmp_path), ("--output", "/proc/report.json"), ("--plot", tmp_path / "a" / "b.svg")
-    for option in (("--compare", tmp_path / "none.json"), ("--min-time", "nan"), *unwritable):
+    for option in (("--compare", tmp_path / "none.json"), ("--min-time", "nan"), ("--plot", "a.png"), *unwritable):
         completed = run_builder(["bench", own_noarch_project, *option])
         assert completed.returncode == 2, completed.stderr
         assert completed.stderr.startswith("error: ")

@@ -137,6 +137,8 @@ def bench(  # noqa: PLR0917 - click passes by name
     """
     spec = load_spec(project).spec
     older = None if compare is None else load_report(compare)
+    if plot is not None and plot.suffix.lower() != ".svg":
+        raise BadInputError(Problem(f"`{plot}` is no name for a plot", hint="plots are SVG: end it in `.svg`"))
     for file in (output, plot):
         if file is not None:
             _check_writable(file)

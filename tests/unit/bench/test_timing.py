@@ -46,12 +46,13 @@ def test_contestants_take_their_turn_in_changing_order_and_are_seen_to() -> None
     orders = set()
     for _ in range(10):
         log.clear()
-        after = {"kernel": lambda: log.append("verified")}
-        samples = take_turn(contestants, effort, Stopwatch("cpu", 2), shuffler, after)
+        around = {"kernel": (lambda: log.append("prepared"), lambda: log.append("verified"))}
+        samples = take_turn(contestants, effort, Stopwatch("cpu", 2), shuffler, around)
         assert set(samples) == {"kernel", "reference"}
         assert all(sample.seconds > 0 for sample in samples.values())
         assert log.count("kernel") == 3, "two calls that are timed, and one that is not"
-        assert log[log.index("verified") - 1] == "kernel"
+        start = log.index("prepared")
+        assert log[start - 1 : start + 4] == ["kernel", "prepared", "kernel", "kernel", "verified"]
         orders.add(log[0])
     assert orders == {"kernel", "reference"}
 

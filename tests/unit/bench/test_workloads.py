@@ -203,6 +203,26 @@ def test_a_call_that_raises_while_it_is_timed_is_explained(tmp_path: Path) -> No
     assert trouble.line == 18
 
 
+def test_a_call_that_leaves_what_an_earlier_one_made_is_found(tmp_path: Path) -> None:
+    once = """if not hasattr(self, "made"):
+            self.made = self.out = self.kernel.relu(self.x)"""
+    (workload,) = find(tmp_path, BENCHMARK.replace("self.out = self.kernel.relu(self.x)", once), filters=("relu.base",))
+    verify_first(workload)
+    efforts = {"ReLU.base": Effort({"kernel": 1, "verify": 1}, rounds=7, seconds=1.0)}
+    with pytest.raises(TroubleError, match=r"`self\.out` is nothing"):
+        take_turns({"ReLU.base": workload}, {}, efforts, Stopwatch("cpu", 1), seed=0, note=lambda _: None)
+
+
+def test_an_output_that_the_set_up_makes_is_filled_anew(tmp_path: Path) -> None:
+    filled = BENCHMARK.replace("self.out = self.kernel.relu(self.x)", "self.out.copy_(self.kernel.relu(self.x))")
+    filled = filled.replace("device=self.device)", "device=self.device)\n        self.out = torch.empty_like(self.x)")
+    (workload,) = find(tmp_path, filled, filters=("relu.base",))
+    verify_first(workload)
+    efforts = {"ReLU.base": Effort({"kernel": 1, "verify": 1}, rounds=7, seconds=1.0)}
+    samples = take_turns({"ReLU.base": workload}, {}, efforts, Stopwatch("cpu", 1), seed=0, note=lambda _: None)
+    assert len(samples["ReLU.base"]["kernel"]) == 7
+
+
 def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(TroubleError) as caught:
         find(tmp_path, BENCHMARK.replace("torch.randn", "torch.full").replace("return 2", "return 2 / 0"))

@@ -19,7 +19,7 @@ from kernel_builder.bench.child.ceilings import Ceiling, make_product, make_read
 from kernel_builder.bench.child.machine import describe_machine, read_load
 from kernel_builder.bench.child.problem import Trouble, TroubleError, explain
 from kernel_builder.bench.child.timing import Effort, Sample, Stopwatch, estimate, plan_effort, plan_turns, take_turn
-from kernel_builder.bench.child.verification import verify_again, verify_first, verify_timed
+from kernel_builder.bench.child.verification import forget_output, verify_again, verify_first, verify_timed
 from kernel_builder.bench.child.workloads import KERNEL, Workload, find_workloads
 
 
@@ -131,8 +131,9 @@ def take_turns(
         workload = workloads[name]
         note(f"timing `{name}`")
         calls = workload.contestants | {each: ceilings[each].call for each in _list_probes(workload, ceilings)}
+        around = {KERNEL: (partial(forget_output, workload), partial(verify_timed, workload))}
         with _explaining(workload):
-            turn = take_turn(calls, efforts[name], stopwatch, shuffler, {KERNEL: partial(verify_timed, workload)})
+            turn = take_turn(calls, efforts[name], stopwatch, shuffler, around)
         for label, sample in turn.items():
             taken[name][label].append(sample)
     return taken

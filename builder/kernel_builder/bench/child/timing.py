@@ -98,18 +98,21 @@ def take_turn(
     effort: Effort,
     stopwatch: Stopwatch,
     shuffler: random.Random,
-    after: Mapping[str, Callable[[], None]],
+    around: Mapping[str, tuple[Callable[[], None], Callable[[], None]]],
 ) -> dict[str, Sample]:
-    """Time each contestant once, in an order of chance. after: label -> what is called when its sample is taken."""
+    """Time each contestant once, in an order of chance. around: label -> what is called before and after its sample."""
     order = list(contestants)
     shuffler.shuffle(order)
     samples = {}
     for label in order:
         if effort.calls[label] > 1 or effort.seconds < _WARM_SECONDS:
             contestants[label]()
+        before, after = around.get(label, (None, None))
+        if before is not None:
+            before()
         samples[label] = stopwatch.take(contestants[label], effort.calls[label])
-        if label in after:
-            after[label]()
+        if after is not None:
+            after()
     return samples
 
 

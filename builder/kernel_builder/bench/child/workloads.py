@@ -41,6 +41,8 @@ class Workload:
     goals: Mapping[str, float] = field(default_factory=dict)
     tolerances: tuple[float, float] = (1e-2, 1e-5)
     """Absolute and relative; those of the Hub's runner where the class says nothing."""
+    makes_output: bool = False
+    """Whether each call sets `self.out` anew, instead of filling what the set-up made."""
     expected: object = None
     """What the output must equal; made by the first verification."""
 
@@ -155,6 +157,7 @@ def _prepare(cls: type[Any], name: str, file: Path, kernel: object, device: str)
     if verify is not None and len(contestants) == 1:
         contestants["verify"] = verify  # as the Hub's runner does: it is all there is to compare the time with
     workload = Workload(f"{cls.__name__}.{name}", file, instance, contestants, verify)
+    workload.makes_output = instance.out is None
     workload.flops, workload.bytes = (_read_amount(workload, f"{fact}_{name}") for fact in ("flops", "bytes"))
     workload.goals = _read_goals(workload, f"goals_{name}")
     atol, rtol = workload.tolerances
