@@ -71,6 +71,7 @@ def is_readable(report: Mapping[str, Any]) -> bool:
         texts = [each for row in rows for each in row]
         texts += [report["kernel"], report["artifact"], report["date"]]
         texts += [report["machine"][name] for name in ("cpu", "torch")]
+        any(is_busy(run, report["machine"]["usable-cores"]) for run in report["runs"])
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return False
     return all(isinstance(text, str) for text in texts)

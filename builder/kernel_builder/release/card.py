@@ -12,7 +12,7 @@ from typing import Any
 
 from kernel_builder.artifact.model import Artifact, Metadata
 from kernel_builder.backend import Backend
-from kernel_builder.bench.report import is_readable, load_report
+from kernel_builder.bench.report import is_busy, is_readable, load_report
 from kernel_builder.bench.table import list_rows
 from kernel_builder.errors import BadInputError
 from kernel_builder.release.contents import RESULTS_FOLDER
@@ -41,8 +41,8 @@ _DEVICES = {
 """What the loader calls the devices of a backend."""
 
 _MOST_ROWS = 60
-_COLUMNS = (0, 3, 7)
-"""Workload, median and comparison in a row of a benchmark's table."""
+_COLUMNS = (0, 1, 3, 7, 8)
+"""Workload, threads, median, comparison and who verified it in a row of a benchmark's table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +234,8 @@ def _make_table(report: Mapping[str, Any], release: Release) -> dict[str, Any] |
     tested = {_tested_artifact(holding.metadata) for holding in release.holdings}
     if report["artifact"] not in tested:
         title += ", with an earlier build"
+    if any(is_busy(run, machine["usable-cores"]) for run in report["runs"]):
+        title += ", while other programs ran"
     rows = [[row[column] for column in _COLUMNS] for row in list_rows(report)]
     if not rows:
         return None

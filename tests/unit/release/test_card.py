@@ -22,7 +22,7 @@ REPORT: dict[str, Any] = {
     "schema": 1,
     "artifact": "0" * 64,
     "date": "2026-11-20T12:00:00+00:00",
-    "machine": {"cpu": "A CPU", "torch": "2.13.0"},
+    "machine": {"cpu": "A CPU", "torch": "2.13.0", "usable-cores": 4},
     "runs": [
         {
             "threads": 1,
@@ -44,6 +44,7 @@ REPORT: dict[str, Any] = {
         }
     ],
 }
+LOADED = {"before": [3.0, 0, 0], "after": None}
 WORKLOAD = REPORT["runs"][0]["workloads"][0]
 
 
@@ -154,14 +155,26 @@ def test_benchmarks_of_the_kernel_are_shown(tmp_path: Path) -> None:
     card = render_card(release, Page(REPO, is_trusted=True, reports=reports)).decode()
     assert card.count("## Benchmarks on ") == 1
     assert "on A CPU with torch 2.13.0, 2026-11-20, with an earlier build" in card
-    assert "| `Forward.small` | 1 s | 1.00x sdpa (0.90 .. 1.10) |" in card
+    assert "| `Forward.small` | 1 | 1 s | 1.00x sdpa (0.90 .. 1.10) | yes |" in card
     assert "![benchmark results](benchmarks/machine/plot.svg)" in card
+
+
+def test_a_page_tells_runs_apart_and_what_speaks_against_their_figures(tmp_path: Path) -> None:
+    quiet = REPORT["runs"][0]
+    busy = quiet | {"threads": 4, "load": LOADED}
+    busy |= {"workloads": [{**WORKLOAD, "verified-by": None}]}
+    page = Page(REPO, is_trusted=True, reports=[{**REPORT, "kernel": "relu", "runs": [quiet, busy]}])
+    card = render_card(make_release(tmp_path), page).decode()
+    assert "2026-11-20, with an earlier build, while other programs ran\n" in card
+    rows = [line.split(" | ") for line in card.splitlines() if line.startswith("| `Forward")]
+    assert [(row[1], row[-1]) for row in rows] == [("1", "yes |"), ("4", "no |")]
 
 
 @pytest.mark.parametrize(
     "odd",
     [
         {"machine": "A CPU"},
+        {"machine": {"cpu": "A", "torch": "2", "usable-cores": "x"}, "runs": [REPORT["runs"][0] | {"load": LOADED}]},
         {"machine": {"cpu": ["A"], "torch": "2"}},
         {"date": 2026},
         {"runs": []},
@@ -179,7 +192,7 @@ def test_times_that_nobody_can_have_measured_do_not_end_the_publishing(tmp_path:
     workload = {**WORKLOAD, "kernel": {"samples": 7, "seconds": spread}}
     report = {**REPORT, "kernel": "relu", "runs": [{**REPORT["runs"][0], "workloads": [workload]}]}
     card = render_card(make_release(tmp_path), Page(REPO, is_trusted=True, reports=[report])).decode()
-    assert "| `Forward.small` | nan s |" in card
+    assert "| `Forward.small` | 1 | nan s |" in card
 
 
 def test_what_links_to_other_places_is_not_published(tmp_path: Path) -> None:
