@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.registry.process import RegistryProcess
+
+# There is a test process for each core, so one thread is enough for torch in each, and in what they start: more would
+# wait for each other, at full load. Tests that are about threads ask for some; those that wait then sleep. This has to
+# stand here before torch is imported, which reads it once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 TESTS = Path(__file__).parent
 COMPILED_FIXTURES = {"built_project", "attention_artifact"}

@@ -9,7 +9,15 @@ import torch
 
 from tests.kernels.cases import CASES, DTYPES, AttentionCase, Inputs, draw_inputs, with_dropout
 from tests.kernels.oracle import Options
-from tests.kernels.running import check_close, check_each_gradient, draw_upstream, run_kernel, run_oracle, scores_slack
+from tests.kernels.running import (
+    check_close,
+    check_each_gradient,
+    draw_upstream,
+    run_kernel,
+    run_oracle,
+    scores_slack,
+    two_threads,
+)
 
 DROPPED = [with_dropout(case, 0.3) for case in CASES if case.seqlens_q and max(case.seqlens_q) > 0]
 
@@ -36,7 +44,8 @@ def test_results_follow_the_pattern(flash: ModuleType, case: AttentionCase) -> N
     exact = run_oracle(case, inputs.to(torch.float64), upstream, keep)
     by_torch = run_oracle(case, inputs.to(dtype), upstream, keep)
     inputs.rest["rng_state"] = state
-    actual = run_kernel(flash, case, inputs, upstream)
+    with two_threads():
+        actual = run_kernel(flash, case, inputs, upstream)
     check_close("out", case, (actual.out, exact.out, by_torch.out), slack=scores_slack(exact.lse))
     check_each_gradient(case, inputs, upstream, (actual, exact, by_torch))
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.kernels import oracle
 from tests.kernels.cases import DTYPES
 from tests.kernels.oracle import Options
-from tests.kernels.running import largest_difference
+from tests.kernels.running import largest_difference, two_threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,23 +135,24 @@ def check_cache(flash: ModuleType, case: CacheCase, dtype: torch.dtype) -> None:
     inputs = draw_cache(case, dtype)
     k_cache, index, read_k = laid_out(case, inputs.plain_k, case.seed)
     v_cache, _, read_v = laid_out(case, inputs.plain_v, case.seed)
-    out, lse = flash.flash_attn_with_kvcache(
-        inputs.q,
-        k_cache,
-        v_cache,
-        inputs.k,
-        inputs.v,
-        rotary_cos=inputs.cos,
-        rotary_sin=inputs.sin,
-        cache_seqlens=inputs.lengths,
-        cache_leftpad=inputs.leftpad,
-        causal=case.causal,
-        window_size=case.window_size,
-        rotary_interleaved=case.interleaved,
-        s_aux=inputs.sinks,
-        return_softmax_lse=True,
-        **index,
-    )
+    with two_threads():
+        out, lse = flash.flash_attn_with_kvcache(
+            inputs.q,
+            k_cache,
+            v_cache,
+            inputs.k,
+            inputs.v,
+            rotary_cos=inputs.cos,
+            rotary_sin=inputs.sin,
+            cache_seqlens=inputs.lengths,
+            cache_leftpad=inputs.leftpad,
+            causal=case.causal,
+            window_size=case.window_size,
+            rotary_interleaved=case.interleaved,
+            s_aux=inputs.sinks,
+            return_softmax_lse=True,
+            **index,
+        )
     used = inputs.lengths + (case.seqlen_new or 0)
     options = Options(causal=case.causal, window_size=case.window_size)
     results = []
