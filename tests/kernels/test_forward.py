@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 
 from tests.kernels.cases import CASES, DTYPES, AttentionCase, draw_inputs
+from tests.kernels.oracle import Options
 from tests.kernels.random_cases import attention_cases
-from tests.kernels.running import check_forward, largest_difference, run_kernel
+from tests.kernels.running import check_forward, draw_upstream, largest_difference, run_kernel
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -96,19 +97,31 @@ def test_max_seqlen_may_be_a_tensor_and_larger_than_needed(flash: ModuleType) ->
         assert torch.equal(out, expected)
 
 
-def test_any_number_of_threads_gives_the_same_bits(flash: ModuleType) -> None:
-    case = AttentionCase("threads", seqlens_q=(130, 130), seqlens_k=(257, 257), heads=6, heads_k=2)
-    inputs = draw_inputs(case, torch.float32)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "case",
+    [
+        AttentionCase("full", (2500,), (257,), heads_k=1),
+        AttentionCase("window", (90, 400), (90, 400), packed=True, options=Options(causal=True, window_size=(33, 0))),
+        AttentionCase("decode", (1, 2), (9000, 700), heads=8, heads_k=2, packed=True),
+    ],
+    ids=lambda case: case.name,
+)
+def test_any_number_of_threads_gives_the_same_bits(flash: ModuleType, case: AttentionCase, dtype: torch.dtype) -> None:
+    inputs = draw_inputs(case, dtype).to(dtype)
+    with torch.no_grad():
+        upstream = draw_upstream(run_kernel(flash, case, inputs).out, torch.empty(0), with_lse=False)
     threads = torch.get_num_threads()
     try:
-        outs = []
+        results = []
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            outs.append(run_kernel(flash, case, inputs).out)
+            results.append(run_kernel(flash, case, inputs, upstream))
     finally:
         torch.set_num_threads(threads)
-    assert torch.equal(outs[0], outs[1])
-    assert torch.equal(outs[0], outs[2])
+    for result in results[1:]:
+        assert torch.equal(result.out, results[0].out)
+        assert all(torch.equal(each, results[0].gradients[name]) for name, each in result.gradients.items())
 
 
 def test_sinks_are_a_key_without_value(flash: ModuleType) -> None:
