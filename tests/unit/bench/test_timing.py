@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from kernel_builder.bench.child.ceilings import make_read, read_largest_cache
 from kernel_builder.bench.child.timing import (
     LEAST_ROUNDS,
     MOST_ROUNDS,
@@ -70,6 +71,11 @@ def test_contestants_take_their_turn_in_changing_order_and_are_seen_to() -> None
 def test_effort(seconds: dict[str, float], calls: dict[str, int], rounds: int) -> None:
     effort = plan_effort(seconds, "kernel", min_time=1.0)
     assert (effort.calls, effort.rounds) == (calls, rounds)
+
+
+def test_what_is_read_fits_no_cache() -> None:
+    assert make_read("cpu").work >= min(4 * read_largest_cache(), 2 << 30)
+    assert make_read("meta").work == 1 << 30, "what a GPU keeps has nothing to do with the caches of its host"
 
 
 def test_the_clock_fits_what_is_measured() -> None:

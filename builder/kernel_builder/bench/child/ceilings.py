@@ -10,6 +10,7 @@ import torch
 
 _READ_AT_LEAST = 128 << 20
 _READ_AT_MOST = 2 << 30
+_READ_ON_ACCELERATORS = 1 << 30  # whose caches the system does not tell
 _SIZE_ON_ACCELERATORS = 8192
 _SIZES = ((4, 1536), (16, 2048), (1 << 30, 4096))  # up to so many threads -> rows and columns
 _CACHE = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -37,6 +38,8 @@ def make_product(dtype: torch.dtype, device: str, threads: int, *, size: int | N
 def make_read(device: str) -> Ceiling:
     """The sum of a tensor that no cache holds."""
     amount = min(max(_READ_AT_LEAST, 4 * read_largest_cache()), _READ_AT_MOST)
+    if device != "cpu":
+        amount = _READ_ON_ACCELERATORS
     tensor = torch.zeros(amount // 4, device=device)
     return Ceiling("read", "byte", float(amount // 4 * 4), tensor.sum)
 
