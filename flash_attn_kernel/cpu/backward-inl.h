@@ -73,7 +73,7 @@ struct Backward {
   template <int kVectors>
   static void differentiate_block(const Problem& problem, const ScoreScale& scale, const LaneBlock& lanes,
                                   int first_key, int last_key, BlockRange range, const BackwardWorkspace& w,
-                                  const BackwardViews& views, int row, bool has_queries) {
+                                  const BackwardViews& views, int row, bool has_queries, Ahead* ahead) {
     constexpr int kStride = kVectors * kVectorLanes;
     const int head_words = words_of(Words(), problem.head_dim);
     const int value_words = words_of(Words(), problem.value_dim);
@@ -86,7 +86,7 @@ struct Backward {
     product<Words, Into::kStore, kVectors>(
         ProductOperands{views.keys.words + first * views.keys.row, views.keys.row, 1,
                         w.queries_t + static_cast<int64_t>(row) * head_words, kStride,
-                        w.scores + first * kStride, kStride},
+                        w.scores + first * kStride, kStride, ahead},
         count, head_words, nullptr);
     if (scale.has_pass) {
       bias_scores<kVectors>(problem, scale, lanes, first_key, range.begin, range.end, w.scores, w.cap_slope);
@@ -99,7 +99,7 @@ struct Backward {
     product<Words, Into::kStore, kVectors>(
         ProductOperands{views.values.words + first * views.values.row, views.values.row, 1,
                         w.douts_t + static_cast<int64_t>(row) * value_words, kStride,
-                        w.dscores + first * kStride, kStride},
+                        w.dscores + first * kStride, kStride, ahead},
         count, value_words, nullptr);
     // 5 softmax, and its derivative
     differentiate<kVectors>(problem, scale, lanes, first_key, range, w, row);
@@ -112,8 +112,8 @@ struct Backward {
                    kVectors>)(ProductOperands{views.keys_padded.words + first_step * views.keys_padded.row,
                                               views.keys_padded.dim, views.keys_padded.row,
                                               tiles.ds_steps + first_step * kStride, kStride,
-                                              w.dqueries_t + static_cast<int64_t>(row) * padded_head,
-                                              kStride},
+                                              w.dqueries_t + static_cast<int64_t>(row) * padded_head, kStride,
+                                              ahead},
                               dim_rows(Words(), problem.head_dim), count / kPerWord, nullptr);
     // dV += P^T dO, dK += dS^T Q
     const int64_t row_step = row / kPerWord;
@@ -121,18 +121,19 @@ struct Backward {
     const int row_steps = Words::kInTiles ? kStride / kPerWord : ceil_div(lanes.rows, kPerWord);
     add_key_gradient(tiles.p_rows + first * tiles.row_stride, tiles.row_stride, count,
                      views.douts.words + row_step * views.douts.row, views.douts.row, row_steps,
-                     views.dvalues + first * padded_value, padded_value);
+                     views.dvalues + first * padded_value, padded_value, ahead);
     add_key_gradient(tiles.ds_rows + first * tiles.row_stride, tiles.row_stride, count,
                      views.queries.words + row_step * views.queries.row, views.queries.row, row_steps,
-                     views.dkeys + first * padded_head, padded_head);
+                     views.dkeys + first * padded_head, padded_head, ahead);
   }
 
   // (keys, dim) += (keys, steps) (steps, dim), dimensions in lanes.
   static void add_key_gradient(const float* tile, int stride, int keys, const float* rows, int64_t row_stride,
-                               int steps, float* gradient, int padded) {
+                               int steps, float* gradient, int padded, Ahead* ahead) {
     const auto add = [&](int d, auto vectors) {
       product<Words, Into::kAdd, decltype(vectors)::kValue>(
-          ProductOperands{tile, stride, 1, rows + d, row_stride, gradient + d, padded}, keys, steps, nullptr);
+          ProductOperands{tile, stride, 1, rows + d, row_stride, gradient + d, padded, ahead}, keys, steps,
+          nullptr);
     };
     constexpr int kStep = kWidestTile * kVectorLanes;
     int d = 0;
@@ -209,6 +210,7 @@ struct Backward {
     BackwardViews views;
     const int blocks = load_chunk(context, task, row_begin, row_end, scale, w, &views, lanes);
     const bool writes = task.is_whole && row_end == task.row_end;
+    const bool streams = leaves_cache(row_end - row_begin, problem.head_dim, problem.value_dim);
 
     const KeyRange seen{lanes[0].seen_by_some.begin, lanes[blocks - 1].seen_by_some.end};
     const KeyRows<Type> key_source =
@@ -234,9 +236,17 @@ struct Backward {
         for (int b = 0; b < blocks; ++b) {
           const BlockRange range = block_range<Words::kKeyGrain>(problem, lanes[b], n0, n0 + count);
           if (range.begin == range.end) continue;
+          Ahead ahead;
+          if (streams) {
+            want_rows(Words(), views, b * kLaneBlock, lanes[b].rows, &ahead);
+            if (b + 1 < blocks) {
+              want_lanes(Words(), w, problem, (b + 1) * kLaneBlock, lanes[b + 1].rows, &ahead);
+            }
+          }
           with_vectors(lanes[b].rows, [&](auto vectors) {
             differentiate_block<decltype(vectors)::kValue>(problem, scale, lanes[b], n0, sequence.key_len,
-                                                           range, w, views, b * kLaneBlock, has_queries[b]);
+                                                           range, w, views, b * kLaneBlock, has_queries[b],
+                                                           &ahead);
           });
           has_queries[b] = true;
         }

@@ -66,6 +66,34 @@ struct BackwardViews {
   float* dvalues;         // (keys, padded value_dim)
 };
 
+// Whether the operands of so many rows take more than half a second-level cache, and are not there any more
+// when the next block of keys wants them.
+inline bool leaves_cache(int rows, int head_dim, int value_dim) {
+  return static_cast<int64_t>(rows) * (3 * padded_dim(head_dim) + 2 * padded_dim(value_dim)) >
+         kForwardTaskFloats;
+}
+
+// Products ask for what comes after them: first for this block's rows of dO and Q, which only dV and dK read,
+template <class Words>
+inline void want_rows(Words, const BackwardViews& views, int row, int rows, Ahead* ahead) {
+  const int64_t first = row / Words::kPerWord, steps = ceil_div(rows, Words::kPerWord);
+  ahead->want(views.douts.words + first * views.douts.row, steps * views.douts.row * 4);
+  ahead->want(views.queries.words + first * views.queries.row, steps * views.queries.row * 4);
+}
+
+// then for the next block's lanes.
+template <class Words>
+inline void want_lanes(Words, const BackwardWorkspace& w, const Problem& problem, int row, int rows,
+                       Ahead* ahead) {
+  const int64_t first = row, lanes = round_up(rows, kVectorLanes);
+  const int64_t head_words = words_of(Words(), problem.head_dim);
+  const int64_t value_words = words_of(Words(), problem.value_dim);
+  const int64_t padded_head = padded_dim(problem.head_dim);
+  ahead->want(w.queries_t + first * head_words, lanes * head_words * 4);
+  ahead->want(w.douts_t + first * value_words, lanes * value_words * 4);
+  ahead->want(w.dqueries_t + first * padded_head, lanes * padded_head * 4);
+}
+
 // Gradients of a tile as the last three products read them. P and dS sum over queries for dV and dK (a row of
 // words per key), dS sums over keys for dQ (a row of words per key or pair of keys).
 struct GradientTiles {
