@@ -40,7 +40,7 @@ type: install ## Check types
 golden: install ## Rewrite the golden files; read the diff before you commit it
 	@UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/golden
 
-gpu-check: install ## Hold the CUDA artifact in build/ against fp64 and torch on a GPU (needs a CUDA torch)
+gpu-check: install ## Hold the CUDA artifact in build/, or one made now, against fp64 and torch on a GPU (needs a CUDA torch)
 	@$(BIN)/python scripts/gpu_check.py
 
 audit: install ## Audit the artifacts in build/

@@ -1,6 +1,7 @@
 """Hold the flagship's CUDA artifact against fp64 and against torch on a real GPU; the table comes last.
 
-Takes the artifact that was built elsewhere (`kernel-builder build --backend cuda`), with nothing of the builder. Tests
+Takes the artifact that was built elsewhere (`kernel-builder build --backend cuda`), with nothing of the builder; where
+the project has none, and the builder is installed, it is built first, which takes minutes that do not count. Tests
 every case that the CPU passes and longer ones, forward and backward, in bf16 and fp16, the longer ones also with
 `deterministic`, whose bits are compared, and both ways by the baseline kernels; compares numbers in other layouts with
 the same numbers side by side; runs compute-sanitizer on a few cases where it is installed; then times forward,
@@ -25,7 +26,6 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
-from kernels import get_local_kernel
 
 ROOT = Path(__file__).resolve().parents[1]
 for _name in ("scripts", "tests"):
@@ -33,6 +33,7 @@ for _name in ("scripts", "tests"):
     sys.modules[_name] = ModuleType(_name)
     sys.modules[_name].__path__ = [str(ROOT / _name)]
 
+from scripts.gpu_artifact import describe_torch, obtain_kernel  # noqa: E402
 from scripts.gpu_layouts import find_layout_failures  # noqa: E402
 from scripts.gpu_report import finish  # noqa: E402
 from scripts.gpu_sanitizer import run_sanitizer  # noqa: E402
@@ -179,26 +180,6 @@ def name_failures(way: str, failures: Iterator[str]) -> list[str]:
     return [f"{way}: {failure}" for failure in failures]
 
 
-def describe_torch() -> str:
-    """Return which torch this is."""
-    is_for = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "not for CUDA"
-    return f"torch {torch.__version__} ({is_for})"
-
-
-def load_kernel(build: Path, device: torch.device) -> ModuleType | str:
-    """Return the kernel, or why none of the artifacts runs on this device with this torch."""
-    found = ", ".join(sorted(path.name for path in build.glob("torch*"))) or "no artifact"
-    advice = f"`{build}` has {found}, and this is {describe_torch()}; `kernel-builder build --backend cuda` makes one"
-    if not build.is_dir():
-        return advice
-    try:
-        flash = get_local_kernel(build)
-    except Exception as error:  # noqa: BLE001  (a loader has many ways to say no)
-        return f"{first_line(error)}\n{advice}"
-    is_right = device.type != "cuda" or hasattr(flash._ops.ops, "cuda_kernels")  # noqa: SLF001  (no public name)
-    return flash if is_right else f"what was loaded is not for CUDA\n{advice}"
-
-
 def check(
     flash: ModuleType, device: torch.device, options: argparse.Namespace, until: float, report: dict[str, Any]
 ) -> tuple[int, list[str]]:
@@ -221,6 +202,17 @@ def check(
     return len(cases), failures
 
 
+def torch_device(text: str) -> torch.device:
+    """Return the device of an argument."""
+    try:
+        device = torch.device(text)
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"`{text}` is no device: {first_line(error)}") from error
+    if device.type not in ("cuda", "cpu"):
+        raise argparse.ArgumentTypeError(f"`{text}` is neither a CUDA device nor `cpu`")
+    return device
+
+
 def main() -> int:
     """Check, measure, print; the exit status is 1 if anything was wrong, 2 without GPU or kernel, 3 if one hangs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -228,17 +220,19 @@ def main() -> int:
     parser.add_argument("--output", type=Path, help="where the JSON goes (default: benchmarks/results/DEVICE)")
     parser.add_argument("--repeats", type=int, default=20, help="timed runs of each contender")
     parser.add_argument("--only", type=int, help="check this many cases, and time nothing")
-    parser.add_argument("--device", default="cuda", help="`cpu` checks the script itself, with the CPU artifact")
+    parser.add_argument(
+        "--device", type=torch_device, default="cuda", help="`cpu` checks the script itself, with the CPU artifact"
+    )
     options = parser.parse_args()
-    device = torch.device(options.device)
+    device: torch.device = options.device
     if device.type == "cuda" and not torch.cuda.is_available():
         print(
             f"there is no CUDA device here for {describe_torch()}; "
             "the kernels' source is tested under an emulator by `make test`"
         )
         return 2
+    flash = obtain_kernel(options.build, device)
     begin = time.monotonic()
-    flash = load_kernel(options.build, device)
     if isinstance(flash, str):
         print(f"there is nothing to check: {flash}")
         return 2

@@ -47,6 +47,13 @@ def test_it_says_that_there_is_no_kernel(tmp_path: Path, monkeypatch: pytest.Mon
     )
 
 
+@pytest.mark.parametrize("device", ["foo", "mps", "cuda:x"])
+def test_it_says_what_is_no_device(device: str) -> None:
+    ended = _run("--device", device)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"argument --device: `{device}` is " in ended.stderr.splitlines()[-1]
+
+
 def test_cases_are_held_against_fp64(attention_artifact: Path) -> None:
     ended = _run("--build", str(attention_artifact / "build"), "--device", "cpu", "--only", "3")
     assert ended.returncode == 0, ended.stdout + ended.stderr
