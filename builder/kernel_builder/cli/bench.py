@@ -131,9 +131,9 @@ def bench(  # noqa: PLR0917 - click passes by name
     """Measure a project's kernel with its own benchmarks.
 
     Runs the subclasses of `kernels.benchmark.Benchmark` in `benchmarks/benchmark*.py` on the artifact that the
-    `kernels` loader chooses. Workloads, their references and the machine's ceilings take turns; every output is
-    verified, before, while and after it is timed. Builds first when there is no artifact. Fails when an output is
-    wrong, or when there is nothing to measure.
+    `kernels` loader chooses. Workloads, their references and the machine's ceilings take turns; the output of every
+    workload is verified before it is timed, after each sample, and at the end. Builds first when there is no artifact.
+    Fails when an output is wrong, or when there is nothing to measure.
     """
     spec = load_spec(project).spec
     older = None if compare is None else load_report(compare)
