@@ -97,7 +97,7 @@ def test_kernels_of_the_other_machine_family(tmp_path: Path) -> None:
 def test_gpu_kernels_under_an_emulator(subject: str, tmp_path: Path) -> None:
     """The kernels' own source, with threads as fibers and matrix instructions as C++, races and deadlocks reported."""
     program = tmp_path / f"{subject}_test"
-    _compile(SOURCES / f"{subject}_test.cpp", program, "-O2", *FUSED, f"-I{SOURCES}")
+    _compile(SOURCES / f"{subject}_test.cpp", program, "-O1", *FUSED, f"-I{SOURCES}")
     assert _run(program) == 0
 
 

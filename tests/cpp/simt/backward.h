@@ -38,6 +38,8 @@ template <class Type>
 Gradients differentiate_exactly(const Instance<Type>& in, Results<Type>* r) {
   const Case& c = in.shape;
   const int group = c.heads / c.kv_heads;
+  const ExactInputs<Type> inputs(in);
+  const std::vector<double> douts = r->dout.numbers();
   Gradients g;
   g.dq.assign(in.q.storage.size(), 0.0);
   g.dk.assign(in.k.storage.size(), 0.0);
@@ -47,35 +49,41 @@ Gradients differentiate_exactly(const Instance<Type>& in, Results<Type>* r) {
     const Span& s = in.spans[b];
     for (int h = 0; h < c.heads; ++h) {
       for (int i = 0; i < s.queries; ++i) {
-        const ExactRow row = exact_row(in, b, h, i);
+        const ExactRow row = exact_row(in, inputs, b, h, i);
         const int64_t lse_at = in.lse_at(b, h, i);
         r->lse[lse_at] = static_cast<float>(row.lse);
         const int64_t out_at = r->out.at(s.q_outer, s.query + i, h),
                       q_at = in.q.at(s.q_outer, s.query + i, h);
         double delta = -r->dlse[lse_at];
-        std::vector<double> dp(s.keys, 0.0);
-        for (int d = 0; d < c.value_dim; ++d) {
-          double out = 0.0;
-          const double dout = r->dout.number(out_at + d);
-          for (int j = 0; j < s.keys; ++j) {
-            if (!in.keeps(b, h, i, j)) continue;
-            const int64_t v_at = in.key_at(in.v, b, j, h / group) + d;
-            const double p = row.p[j] / (1.0 - c.dropout);
-            out += p * in.v.number(v_at);
-            dp[j] += dout * in.v.number(v_at) / (1.0 - c.dropout);
-            g.dv[v_at] += p * dout;
+        std::vector<double> dp(s.keys, 0.0), out(c.value_dim, 0.0);
+        const double* dout = douts.data() + out_at;
+        for (int j = 0; j < s.keys; ++j) {
+          if (row.p[j] == 0.0 || !in.keeps(b, h, i, j)) continue;
+          const double p = row.p[j] / (1.0 - c.dropout);
+          const int64_t v_at = in.key_at(in.v, b, j, h / group);
+          const double* value = inputs.v.data() + v_at;
+          double* dv = g.dv.data() + v_at;
+          double product = 0.0;
+          for (int d = 0; d < c.value_dim; ++d) {
+            out[d] += p * value[d];
+            product += dout[d] * value[d];
+            dv[d] += p * dout[d];
           }
+          dp[j] = product / (1.0 - c.dropout);
+        }
+        for (int d = 0; d < c.value_dim; ++d) {
           r->out.data[out_at + d] =
-              static_cast<typename StoredAs<Type>::Bits>(Type::pack(static_cast<float>(out), 0.0f));
-          delta += dout * out;
+              static_cast<typename StoredAs<Type>::Bits>(Type::pack(static_cast<float>(out[d]), 0.0f));
+          delta += dout[d] * out[d];
         }
         if (c.sinks) g.dsinks[h] -= std::exp(in.sinks[h] - row.lse) * delta;
         for (int j = 0; j < s.keys; ++j) {
+          if (row.p[j] == 0.0) continue;
           const double ds = row.p[j] * (dp[j] - delta) * row.slope[j];
           const int64_t k_at = in.key_at(in.k, b, j, h / group);
           for (int d = 0; d < c.head_dim; ++d) {
-            g.dq[q_at + d] += ds * in.k.number(k_at + d);
-            g.dk[k_at + d] += ds * in.q.number(q_at + d);
+            g.dq[q_at + d] += ds * inputs.k[k_at + d];
+            g.dk[k_at + d] += ds * inputs.q[q_at + d];
           }
         }
       }

@@ -73,21 +73,23 @@ void check_forward(const Case& c, Async async, bool may_split = true, bool is_fa
   Kernels::template forward<Type>(call, c.queries, EmulatorLauncher{async, Kernels::kLanes});
   if (is_far) far->out.bring_back(&out);
 
+  const ExactInputs<Type> inputs(in);
   double worst = 0.0, worst_lse = 0.0;
   for (int b = 0; b < c.batch; ++b) {
     const Span& s = in.spans[static_cast<size_t>(b)];
     for (int h = 0; h < c.heads; ++h) {
       for (int i = 0; i < s.queries; ++i) {
-        const ExactRow row = exact_row(in, b, h, i);
+        const ExactRow row = exact_row(in, inputs, b, h, i);
         worst_lse = std::max(worst_lse, std::abs(lse[in.lse_at(b, h, i)] - row.lse));
+        std::vector<double> exact(c.value_dim, 0.0);
+        for (int j = 0; j < s.keys; ++j) {
+          if (row.p[j] == 0.0 || !in.keeps(b, h, i, j)) continue;
+          const double p = row.p[j] / (1.0 - c.dropout);
+          const double* value = inputs.v.data() + in.key_at(in.v, b, j, h / call.problem.group);
+          for (int d = 0; d < c.value_dim; ++d) exact[d] += p * value[d];
+        }
         for (int d = 0; d < c.value_dim; ++d) {
-          double exact = 0.0;
-          for (int j = 0; j < s.keys; ++j) {
-            if (!in.keeps(b, h, i, j)) continue;
-            exact +=
-                row.p[j] * in.v.number(in.key_at(in.v, b, j, h / call.problem.group) + d) / (1.0 - c.dropout);
-          }
-          const double error = std::abs(out.number(out.at(s.q_outer, s.query + i, h) + d) - exact);
+          const double error = std::abs(out.number(out.at(s.q_outer, s.query + i, h) + d) - exact[d]);
           worst = error > worst || std::isnan(error) ? error : worst;
         }
       }

@@ -255,11 +255,14 @@ class HopperBlock final : public BlockSm90 {
   }
   void run_product(const Product& product) {
     const Part& part = product.shape;
-    static float a[64][16], b[16][256];
+    // Each element is a chain of products in the order of k, eight elements beside each other.
+    typedef float Eight __attribute__((vector_size(32)));
+    static float a[64][16];
+    static Eight b[16][32], d[64][32];
     const MatrixLayout b_layout = MatrixLayout::decode(part.b_at, part.b_sums_side_by_side);
     const MatrixLayout a_layout = MatrixLayout::decode(part.a_at, part.a_sums_side_by_side);
     for (int k = 0; k < 16; ++k) {
-      for (int n = 0; n < part.columns; ++n) b[k][n] = element(part, b_layout, n, k);
+      for (int n = 0; n < part.columns; ++n) b[k][n / 8][n % 8] = element(part, b_layout, n, k);
       for (int m = 0; m < 64 && part.a == nullptr; ++m) a[m][k] = element(part, a_layout, m, k);
     }
     for (int t = 0; t < 128 && part.a != nullptr; ++t) {
@@ -270,15 +273,28 @@ class HopperBlock final : public BlockSm90 {
         a[row][column + 1] = part.low(pair >> 16);
       }
     }
-    for (int t = 0; t < 128; ++t) {
-      float* sums = product.sums[static_cast<size_t>(t)];
-      for (int i = 0; i < part.columns / 2; ++i) {
-        const int row = t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + t % 4 * 2 + i % 2;
-        float sum = part.accumulate ? sums[i] : 0.0f;
-        for (int k = 0; k < 16; ++k) sum += a[row][k] * b[k][column];
-        sums[i] = sum;
+    const auto exchange = [&](bool bring) {
+      for (int t = 0; t < 128; ++t) {
+        float* sums = product.sums[static_cast<size_t>(t)];
+        for (int i = 0; i < part.columns / 2; ++i) {
+          const int row = t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8, column = t % 4 * 2 + i % 2;
+          if (bring) {
+            d[row][i / 4][column] = part.accumulate ? sums[i] : 0.0f;
+          } else {
+            sums[i] = d[row][i / 4][column];
+          }
+        }
+      }
+    };
+    exchange(true);
+    for (int row = 0; row < 64; ++row) {
+      for (int n = 0; n < part.columns / 8; ++n) {
+        Eight sums = d[row][n];
+        for (int k = 0; k < 16; ++k) sums += a[row][k] * b[k][n];
+        d[row][n] = sums;
       }
     }
+    exchange(false);
   }
 
   void run_bulk(std::vector<BulkCopy>& copies) {

@@ -65,6 +65,12 @@ struct Rows {
     return ((static_cast<int64_t>(outer) * rows + row) * heads + head) * dim;
   }
   double number(int64_t at) const { return Type::low(data[at]); }
+  // All of them: loops that come by each element many times read these.
+  std::vector<double> numbers() const {
+    std::vector<double> all(storage.size() - 16);
+    for (size_t i = 0; i < all.size(); ++i) all[i] = number(static_cast<int64_t>(i));
+    return all;
+  }
   RowStrides strides() const {
     return {static_cast<int64_t>(heads) * dim, dim, static_cast<int64_t>(rows) * heads * dim};
   }
@@ -287,6 +293,12 @@ struct Instance {
   }
 };
 
+template <class Type>
+struct ExactInputs {
+  explicit ExactInputs(const Instance<Type>& in) : q(in.q.numbers()), k(in.k.numbers()), v(in.v.numbers()) {}
+  std::vector<double> q, k, v;
+};
+
 // One row of the exact answer: probabilities (before dropout), their logits' derivative, and the log-sum-exp.
 struct ExactRow {
   std::vector<double> p, slope;
@@ -294,7 +306,7 @@ struct ExactRow {
 };
 
 template <class Type>
-ExactRow exact_row(const Instance<Type>& in, int b, int head, int i) {
+ExactRow exact_row(const Instance<Type>& in, const ExactInputs<Type>& inputs, int b, int head, int i) {
   const Case& c = in.shape;
   const Span& s = in.spans[static_cast<size_t>(b)];
   const int kv_head = head / (c.heads / c.kv_heads);
@@ -303,13 +315,12 @@ ExactRow exact_row(const Instance<Type>& in, int b, int head, int i) {
   const double sink = c.sinks ? in.sinks[static_cast<size_t>(head)] : -infinity;
   double largest = sink;
   std::vector<double> logits(s.keys, -infinity);
+  const double* query = inputs.q.data() + in.q.at(s.q_outer, s.query + i, head);
   for (int j = 0; j < s.keys; ++j) {
     if (!in.sees(b, head, i, j)) continue;
     double x = 0.0;
-    for (int d = 0; d < c.head_dim; ++d) {
-      x += in.q.number(in.q.at(s.q_outer, s.query + i, head) + d) *
-           in.k.number(in.key_at(in.k, b, j, kv_head) + d);
-    }
+    const double* key = inputs.k.data() + in.key_at(in.k, b, j, kv_head);
+    for (int d = 0; d < c.head_dim; ++d) x += query[d] * key[d];
     x *= c.scale;
     if (c.softcap > 0.0f) {
       const double t = std::tanh(x / c.softcap);
