@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tests.kernels.device_arithmetic import FUSED
+from tests.kernels.metal_emulated import made_once
 
 ROOT = Path(__file__).parents[2]
 KERNELS = ROOT / "flash_attn_kernel"
@@ -63,12 +64,25 @@ def test_kernels_on_the_cpu_device(subject: str, header: str, tmp_path: Path) ->
     assert "kernels for" in finished.stdout
 
 
+SYNTAX = ("-fsyntax-only", "-Wno-attributes", "-isystem", RUNTIME / "include")
+
+
+@pytest.fixture(scope="session")
+def runtime_header(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give SYCL's headers, read once for all sources: they take most of the time."""
+    with made_once(tmp_path_factory, "sycl_runtime") as (folder, is_made):
+        header = folder / "runtime.h"
+        if not is_made:
+            header.write_text(f'#include "{SOURCES / "sycl" / "runtime.h"}"\n', encoding="utf-8")
+            _compile(*SYNTAX[1:], "-x", "c++-header", header, "-o", f"{header}.gch")
+    return header
+
+
 @needs_runtime
 @pytest.mark.parametrize("source", HOST_SOURCES, ids=lambda path: path.stem)
-def test_host_code_reads_as_sycl(source: Path) -> None:
+def test_host_code_reads_as_sycl(source: Path, runtime_header: Path) -> None:
     """What launches the kernels, against SYCL's real headers: no compiler of single-source SYCL is to be had here."""
-    runtime_first = ["-isystem", RUNTIME / "include", "-include", SOURCES / "sycl" / "runtime.h"]
-    _compile("-fsyntax-only", "-Wno-attributes", *runtime_first, source)
+    _compile(*SYNTAX, "-Winvalid-pch", "-include", runtime_header, source)
 
 
 @pytest.mark.parametrize("name", BINDING)
