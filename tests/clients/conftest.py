@@ -59,15 +59,6 @@ def _seeded() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Keep to one thread: on a busy machine, threads that wait for each other take most of a tiny model's time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _quiet_transformers() -> Iterator[None]:
     """Keep the advice that transformers logs out of the test report."""

@@ -32,10 +32,10 @@ class Upstream:
 
 
 @contextmanager
-def two_threads() -> Iterator[None]:
-    """Let the kernel share its work between threads; torch and the oracle are faster without."""
+def threads(count: int) -> Iterator[None]:
+    """Let the kernel share its work between so many threads; torch and the oracle are faster without."""
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(count)
     try:
         yield
     finally:
@@ -83,7 +83,7 @@ def check_forward(flash: ModuleType, case: AttentionCase, dtype: torch.dtype) ->
     """Assert that out is as near to the exact result as torch's in this precision, and lse nearer."""
     drawn = draw_inputs(case, dtype)
     with torch.no_grad():
-        with two_threads():
+        with threads(2):
             actual = run_kernel(flash, case, drawn.to(dtype))
         exact = run_oracle(case, drawn.to(torch.float64))
         by_torch = run_oracle(case, drawn.to(dtype))
@@ -108,7 +108,7 @@ def check_gradients(flash: ModuleType, case: AttentionCase, dtype: torch.dtype, 
         shapes = run_oracle(case, drawn.to(torch.float64))
     upstream = draw_upstream(shapes.out, shapes.lse, with_lse=with_lse)
     exact = run_oracle(case, drawn.to(torch.float64), upstream)
-    with two_threads():
+    with threads(2):
         actual = run_kernel(flash, case, drawn.to(dtype), upstream)
     by_torch = run_oracle(case, drawn.to(dtype), upstream)
     check_each_gradient(case, drawn, upstream, (actual, exact, by_torch))

@@ -16,7 +16,7 @@ from tests.kernels.running import (
     run_kernel,
     run_oracle,
     scores_slack,
-    two_threads,
+    threads,
 )
 
 DROPPED = [with_dropout(case, 0.3) for case in CASES if case.seqlens_q and max(case.seqlens_q) > 0]
@@ -44,7 +44,7 @@ def test_results_follow_the_pattern(flash: ModuleType, case: AttentionCase) -> N
     exact = run_oracle(case, inputs.to(torch.float64), upstream, keep)
     by_torch = run_oracle(case, inputs.to(dtype), upstream, keep)
     inputs.rest["rng_state"] = state
-    with two_threads():
+    with threads(2):
         actual = run_kernel(flash, case, inputs, upstream)
     check_close("out", case, (actual.out, exact.out, by_torch.out), slack=scores_slack(exact.lse))
     check_each_gradient(case, inputs, upstream, (actual, exact, by_torch))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from tests.kernels.cases import CASES, DTYPES, AttentionCase, draw_inputs
 from tests.kernels.oracle import Options
 from tests.kernels.random_cases import attention_cases
-from tests.kernels.running import check_forward, draw_upstream, largest_difference, run_kernel
+from tests.kernels.running import check_forward, draw_upstream, largest_difference, run_kernel, threads
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -111,14 +111,10 @@ def test_any_number_of_threads_gives_the_same_bits(flash: ModuleType, case: Atte
     inputs = draw_inputs(case, dtype).to(dtype)
     with torch.no_grad():
         upstream = draw_upstream(run_kernel(flash, case, inputs).out, torch.empty(0), with_lse=False)
-    threads = torch.get_num_threads()
-    try:
-        results = []
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
+    results = []
+    for count in (1, 2, 3):
+        with threads(count):
             results.append(run_kernel(flash, case, inputs, upstream))
-    finally:
-        torch.set_num_threads(threads)
     for result in results[1:]:
         assert torch.equal(result.out, results[0].out)
         assert all(torch.equal(each, results[0].gradients[name]) for name, each in result.gradients.items())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.kernels import oracle
 from tests.kernels.cases import DTYPES
 from tests.kernels.oracle import Options
-from tests.kernels.running import largest_difference, two_threads
+from tests.kernels.running import largest_difference, threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def check_cache(flash: ModuleType, case: CacheCase, dtype: torch.dtype) -> None:
     inputs = draw_cache(case, dtype)
     k_cache, index, read_k = laid_out(case, inputs.plain_k, case.seed)
     v_cache, _, read_v = laid_out(case, inputs.plain_v, case.seed)
-    with two_threads():
+    with threads(2):
         out, lse = flash.flash_attn_with_kvcache(
             inputs.q,
             k_cache,

@@ -14,6 +14,7 @@ import torch
 
 from tests.kernels.artifact import ROOT, VARIABLE
 from tests.kernels.layer_cases import EPSILON, LAYER_CASES, LayerCase, check_layer, rms_norm, turn
+from tests.kernels.running import threads
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 LEVELS = ("generic",) if platform.machine() == "aarch64" else ("generic", "avx2")  # below the best, which runs anyway
@@ -90,14 +91,10 @@ def test_threads_change_no_bit(flash: ModuleType) -> None:
         out = flash.layers.norm.rms_norm(x, weight, EPSILON)
         return [out, *torch.autograd.grad(out.square().sum(), (x, weight))]
 
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
+    with threads(1):
         alone = results()
-        torch.set_num_threads(4)
+    with threads(4):
         assert all(got.equal(want) for got, want in zip(results(), alone, strict=True))
-    finally:
-        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("face", ["flash", "sinks"])
