@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from tests.kernels.artifact import attention_repository
-from tests.kernels.metal_emulated import compile_emulator, made_once
+from tests.kernels.made_once import made_once
+from tests.kernels.metal_emulated import compile_emulator
 from tests.kernels.metal_emulated import emulator_objects as objects_in
 
 if TYPE_CHECKING:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib
-import os
 import re
 import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-import pytest
 import torch
 
 from tests.kernels.device_arithmetic import FUSED
@@ -47,18 +42,6 @@ def run_compiler(*arguments: str | Path) -> None:
     """Compile, or fail with what the compiler says."""
     compiled = subprocess.run([COMPILER, *arguments], check=False, capture_output=True, text=True)
     assert compiled.returncode == 0, compiled.stderr
-
-
-@contextmanager
-def made_once(factory: pytest.TempPathFactory, name: str) -> Iterator[tuple[Path, bool]]:
-    """Yield a folder that all processes of one test run share, and whether what belongs in there is there already."""
-    own = factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield folder, (folder / "made").exists()
-        (folder / "made").touch()
 
 
 def compile_emulator(folder: Path) -> None:

@@ -10,7 +10,8 @@ import torch
 
 from tests.kernels.cases import CASES, AttentionCase
 from tests.kernels.layer_cases import LAYER_CASES, LayerCase, check_layer
-from tests.kernels.metal_emulated import compile_binding, load_emulated, made_once
+from tests.kernels.made_once import made_once
+from tests.kernels.metal_emulated import compile_binding, load_emulated
 from tests.kernels.running import check_forward, check_gradients
 from tests.kernels.test_kvcache import CASES as CACHE_CASES
 from tests.kernels.test_kvcache import check_cache

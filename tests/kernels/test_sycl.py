@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.kernels.device_arithmetic import FUSED
-from tests.kernels.metal_emulated import made_once
+from tests.kernels.made_once import made_once
 
 ROOT = Path(__file__).parents[2]
 KERNELS = ROOT / "flash_attn_kernel"
