@@ -37,9 +37,9 @@ def make_product(dtype: torch.dtype, device: str, threads: int, *, size: int | N
 
 def make_read(device: str) -> Ceiling:
     """The sum of a tensor that no cache holds."""
-    amount = min(max(_READ_AT_LEAST, 4 * read_largest_cache()), _READ_AT_MOST)
-    if device != "cpu":
-        amount = _READ_ON_ACCELERATORS
+    amount = _READ_ON_ACCELERATORS
+    if device == "cpu":
+        amount = min(max(_READ_AT_LEAST, 4 * read_largest_cache()), _READ_AT_MOST)
     tensor = torch.zeros(amount // 4, device=device)
     return Ceiling("read", "byte", float(amount // 4 * 4), tensor.sum)
 
