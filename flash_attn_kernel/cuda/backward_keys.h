@@ -51,7 +51,7 @@ struct BackwardKeys {
   static constexpr int kDscoresAt = 2 * kKeyBytes + kStages * kStageBytes;
   static constexpr int kFactsAt = kDscoresAt + (kCanAdd && !kReplacesDout ? kDscoreBytes : 0);
   static constexpr int kSharedBytes = kFactsAt + kStages * static_cast<int>(sizeof(GradientFacts<kRows>));
-  static_assert(kSharedBytes <= 99 << 10, "what a block has on sm_86, sm_89 and sm_120");
+  static_assert(kSharedBytes <= kMostSharedBytes, "a block runs on every GPU");
   static_assert(kRows <= kThreads, "a thread describes a row");
 
   // blockIdx: (block of keys, kv head, batch entry).

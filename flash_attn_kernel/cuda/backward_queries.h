@@ -16,7 +16,7 @@ struct BackwardQueries {
   static constexpr int kKeyBytes = kKeys * kDim * 2;
   static constexpr int kFactsAt = 2 * kRowBytes + 2 * kKeyBytes;
   static constexpr int kSharedBytes = kFactsAt + static_cast<int>(sizeof(GradientFacts<kRows>));
-  static_assert(kSharedBytes <= 99 << 10, "what a block has on sm_86, sm_89 and sm_120");
+  static_assert(kSharedBytes <= kMostSharedBytes, "a block runs on every GPU");
 
   // blockIdx: (block of rows, kv head, batch entry).
   FA_DEVICE void run(const BackwardCall& call) {

@@ -25,7 +25,7 @@ struct Forward {
   static constexpr int kKeyBytes = kKeys * kDim * 2;
   static constexpr int kFactsAt = kQueryBytes + kSlots * kKeyBytes;
   static constexpr int kSharedBytes = kFactsAt + static_cast<int>(sizeof(RowFacts<kRows>));
-  static_assert(kSharedBytes <= 99 << 10, "what a block has on sm_86, sm_89 and sm_120");
+  static_assert(kSharedBytes <= kMostSharedBytes, "a block runs on every GPU");
 
   struct Tiles {
     uint32_t queries;

@@ -20,7 +20,7 @@ struct HopperBackwardQueries {
   static constexpr int kFactsAt = kStagesAt + kStages * 2 * kKeyBytes;
   static constexpr int kBarriersAt = kFactsAt + static_cast<int>(sizeof(Facts));
   static constexpr int kSharedBytes = kBarriersAt + 8 * (1 + 2 * kStages);
-  static_assert(kSharedBytes <= 227 << 10, "a block has at most 227 KB");
+  static_assert(kSharedBytes <= kMostHopperSharedBytes, "a block runs on Hopper");
 
   FA_DEVICE uint32_t memory() { return shared_address(swizzled_memory()); }
   FA_DEVICE uint32_t key_tile(int stage) {

@@ -34,7 +34,7 @@ struct HopperCopies {
   static constexpr int kKeyBytes = kKeys * kDim * 2;
   static constexpr int kBarriersAt = kQueryBytes + 2 * kStages * kKeyBytes;
   static constexpr int kSharedBytes = kBarriersAt + 8 * (2 + 4 * kStages);
-  static_assert(kSharedBytes <= 227 << 10, "a block has at most 227 KB");
+  static_assert(kSharedBytes <= kMostHopperSharedBytes, "a block runs on Hopper");
 
   struct Tiles {
     uint32_t base;

@@ -49,7 +49,7 @@ struct HopperKeyBlock {
   static constexpr int kFactsAt = kSharesAt + kSharedByConsumers;
   static constexpr int kBarriersAt = kFactsAt + kStages * static_cast<int>(sizeof(Facts));
   static constexpr int kSharedBytes = kBarriersAt + 8 * (1 + 2 * kStages);
-  static_assert(kSharedBytes <= 227 << 10, "a block has at most 227 KB");
+  static_assert(kSharedBytes <= kMostHopperSharedBytes, "a block runs on Hopper");
 
   FA_DEVICE uint32_t key_tile() { return shared_address(swizzled_memory()); }
   FA_DEVICE uint32_t value_tile() { return key_tile() + kKeyBytes; }

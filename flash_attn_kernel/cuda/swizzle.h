@@ -9,6 +9,7 @@ namespace flash_attn_gpu {
 
 static constexpr int kPanelColumns = TensorView::kBoxColumns;
 static constexpr int kPanelRowBytes = 128;
+static constexpr int kMostHopperSharedBytes = 227 << 10;  // what a block has on sm_90
 
 template <int kRows>
 FA_DEVICE uint32_t swizzled_chunk(uint32_t tile, int row, int chunk) {

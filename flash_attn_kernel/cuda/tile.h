@@ -9,6 +9,8 @@
 
 namespace flash_attn_gpu {
 
+static constexpr int kMostSharedBytes = 99 << 10;  // what a block has on sm_86, sm_89 and sm_120
+
 template <int kDim>
 FA_DEVICE uint32_t chunk_address(uint32_t tile, int row, int chunk) {
   static_assert(kDim == 32 || kDim % 64 == 0, "a row holds whole groups of eight chunks, or half of one");
