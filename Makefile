@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed-$(subst /,_,$(TORCH))
 
 .DEFAULT_GOAL := help
-.PHONY: help install sycl build test check fmt lint type golden gpu-check audit doctor clean
+.PHONY: help install sycl cuda build test check fmt lint type golden gpu-check audit doctor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ install: $(STAMP) ## Make .venv with the package, torch (TORCH=...) and the deve
 sycl: install ## Fetch the SYCL runtime, with which tests run the kernels for Intel GPUs on the CPU (1.5 GB, in .venv/sycl)
 	@$(BIN)/python -m venv --without-pip .venv/sycl
 	@$(BIN)/python -m pip --python .venv/sycl/bin/python install --quiet --disable-pip-version-check --no-deps --group sycl
+
+cuda: install ## Fetch CUDA's compiler where it is not installed, with which tests compile what is for NVIDIA GPUs (300 MB)
+	@$(BIN)/kernel-builder sdk fetch --cuda 13.0 --compiler
 
 build: install ## Build the kernels of build.toml for this host (BACKEND=cuda: its GPU ones), audit them, show them working
 	@$(BIN)/kernel-builder build --backend $(BACKEND) && $(BIN)/python examples/attention.py

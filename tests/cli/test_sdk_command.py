@@ -67,6 +67,20 @@ def test_fetch_list_and_prune(run: Run, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("slice.json"))
 
 
+def test_a_compiler_that_is_installed_is_not_fetched(run: Run, tmp_path: Path) -> None:
+    wanted = ("fetch", "--cuda", "13.5", "--library", "curand", "--compiler", "--dry-run", "--json")
+    document = load_document(run(*wanted))
+    check_document(document, "sdk fetch")
+    assert [(row["package"], row["cached"]) for row in document["slices"]] == [("curand", False), ("nvcc", False)]
+
+    nvcc = tmp_path / "installed/bin/nvcc"
+    nvcc.parent.mkdir(parents=True)
+    nvcc.write_text("#!/bin/sh\necho 'Cuda compilation tools, release 13.5, V13.5.1'\n", encoding="utf-8")
+    nvcc.chmod(0o755)
+    document = load_document(run(*wanted, CUDA_HOME=str(tmp_path / "installed")))
+    assert [(row["package"], row["cached"]) for row in document["slices"]] == [("curand", False), ("nvcc", True)]
+
+
 def test_people_read_sentences(run: Run) -> None:
     fetched = run(*FETCH)
     assert fetched.stdout == "torch 2.11.0+cu130 for x86_64-linux: fetched\n"
@@ -98,6 +112,7 @@ def test_a_lock_file_is_written_where_it_is_wanted(run: Run, tmp_path: Path) -> 
         (["fetch", "2.11", "--host", "aarch64-darwin"], 4, "no wheel of torch 2.11 serves"),
         (["fetch", "2.11", "--offline"], 4, "nothing is fetched offline"),
         (["fetch", "--cuda", "13.0"], 4, "the index has no `cuda-toolkit` 13.0"),
+        (["fetch", "2.11", "--compiler"], 2, "`--compiler` is that of a CUDA"),
     ],
 )
 def test_refusals(run: Run, arguments: list[str], code: int, message: str) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from kernel_builder.audit.elf import read_elf
 from kernel_builder.errors import ExitCode
-from kernel_builder.toolchains.cuda import probe_cuda
 from kernel_builder.toolchains.rocm import probe_parts, probe_rocm
 from tests.integration.conftest import Build
+from tests.sdk.cuda_toolkit import obtain_cuda_toolkit
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,7 @@ def list_exports(artifact: Path) -> list[str]:
 
 
 def test_cuda_is_compiled_for_the_declared_archs(build_gpu: Callable[[str], tuple[Path, dict[str, Any]]]) -> None:
-    if probe_cuda() is None:
-        pytest.skip("there is no nvcc on this machine; a build would fetch one")
+    obtain_cuda_toolkit()
     path, artifact = build_gpu("cuda")
     metadata = json.loads((path / "metadata.json").read_text())
     assert list_archs(path) == {"8.0", "9.0a"} == set(metadata["backend"]["archs"])

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.sdk.cuda_toolkit import obtain_cuda_toolkit
+
 SOURCES = Path(__file__).parents[2] / "flash_attn_kernel" / "cuda"
 TESTS = Path(__file__).parents[1] / "cpp"
-NVCC = shutil.which("nvcc")
 
 MOST_REGISTERS = {
     "Forward 64 1 64 5 1": 128,
@@ -91,7 +92,8 @@ def _name_of(symbol: str) -> str | None:
 
 
 def _compile(source: str, arch: str, out: Path) -> str:
-    command = [NVCC or "", "-std=c++17", "-O3", "-gencode", f"arch=compute_{arch},code=sm_{arch}", "-Xptxas", "-v"]
+    nvcc = str(obtain_cuda_toolkit().tool.path)
+    command = [nvcc, "-std=c++17", "-O3", "-gencode", f"arch=compute_{arch},code=sm_{arch}", "-Xptxas", "-v"]
     command += ["-cubin", str(SOURCES / source), "-o", str(out)]
     compiled = subprocess.run(command, check=False, capture_output=True, text=True)
     assert compiled.returncode == 0, compiled.stderr
@@ -115,11 +117,11 @@ def _find_disassembler() -> str | None:
 
 
 @pytest.mark.compile
-@pytest.mark.skipif(NVCC is None, reason="there is no nvcc here")
 def test_no_error_is_left_behind(tmp_path: Path) -> None:
     """Host code that asks for the GPU, against a runtime whose answers fail one after the other."""
     program, source = tmp_path / "cuda_errors_test", TESTS / "cuda_errors_test.cpp"
-    command = [NVCC or "", "-x", "c++", "-std=c++17", "-cudart", "none", str(source), "-o", str(program)]
+    nvcc = str(obtain_cuda_toolkit().tool.path)
+    command = [nvcc, "-x", "c++", "-std=c++17", "-cudart", "none", str(source), "-o", str(program)]
     subprocess.run(command, check=True, capture_output=True)
     for failing in ("", "count", "current", "attribute", "entry point"):
         finished = subprocess.run([program, failing], check=False, capture_output=True, text=True)
@@ -127,7 +129,6 @@ def test_no_error_is_left_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.compile
-@pytest.mark.skipif(NVCC is None, reason="there is no nvcc here")
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_registers_and_spills(direction: str, tmp_path: Path) -> None:
     report = _compile(f"{direction}_bfloat16.cu", "80", tmp_path / "kernels.cubin")
@@ -146,7 +147,6 @@ def test_registers_and_spills(direction: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.compile
-@pytest.mark.skipif(NVCC is None, reason="there is no nvcc here")
 def test_backward_on_hopper(tmp_path: Path) -> None:
     """Products stay under way, registers move, nothing spills but a few words of a producer."""
     cubin = tmp_path / "kernels.cubin"

@@ -13,8 +13,9 @@ from kernel_builder.backend import FACTS, Backend
 from kernel_builder.cli.console import Console
 from kernel_builder.cli.options import dry_run_option, json_option, pass_console, talk_options
 from kernel_builder.cli.progress import format_traffic, show_progress
-from kernel_builder.errors import BadInputError, Problem
+from kernel_builder.errors import BadInputError, FetchError, Problem
 from kernel_builder.host import HostPlatform, probe_host
+from kernel_builder.plan import ToolchainKey
 from kernel_builder.progress import BytesReceived, Event, Listener
 from kernel_builder.sdk.cuda_libraries import LIBRARIES, find_cuda_library, obtain_cuda_libraries
 from kernel_builder.sdk.settings import IndexSettings, load_settings
@@ -22,6 +23,7 @@ from kernel_builder.sdk.slicing import open_source
 from kernel_builder.sdk.store import Leftover, Slice, Store, measure, open_store
 from kernel_builder.sdk.torch_slice import choose_link, find_torch_slice, obtain_torch_slice
 from kernel_builder.sdk.wheel import TorchNeed
+from kernel_builder.toolchains import obtain_toolkits, offer_chosen
 from kernel_builder.version import MinorVersion
 
 
@@ -124,6 +126,17 @@ class _Run:
             row = {"package": name, "host": str(host), "wheel": None, "cached": False}
             yield row if found is None else _describe(found, cached=name in before)
 
+    def fetch_compiler(self, version: MinorVersion) -> dict[str, Any]:
+        key, host = ToolchainKey(Backend.CUDA, version), probe_host()
+        cached = not offer_chosen(key, host).fetched
+        if self.offline and not cached:
+            raise FetchError(Problem(f"the compiler of CUDA {version} is not here, and nothing is fetched offline"))
+        row = {"package": "nvcc", "host": str(host), "wheel": None, "cached": cached}
+        if self.dry_run:
+            return row
+        toolkit = obtain_toolkits([key], self.meter)[key]
+        return {**row, "version": toolkit.tool.version, "root": str(toolkit.root)}
+
 
 @sdk.command()
 @click.argument("releases", nargs=-1, metavar="[RELEASE]...", callback=_parse_version)
@@ -153,6 +166,7 @@ class _Run:
     metavar="NAME",
     help="With --cuda: this library.  [repeatable]",
 )
+@click.option("--compiler", is_flag=True, help="With --cuda: its compiler for this machine, if it is not installed.")
 @click.option("--lock", "lock_file", type=click.Path(path_type=Path), metavar="FILE", help="Pin wheels in this file.")
 @click.option("--offline", is_flag=True, help="Fetch nothing; fail where something is missing.")
 @dry_run_option
@@ -168,6 +182,7 @@ def fetch(
     toolkit: MinorVersion | None,
     cuda: MinorVersion | None,
     libraries: Sequence[str],
+    compiler: bool,
     lock_file: Path | None,
     offline: bool,
     dry_run: bool,
@@ -180,6 +195,8 @@ def fetch(
         raise BadInputError(
             Problem("nothing to fetch", hint="name a release of torch, such as `2.13`, or `--cuda 13.0`")
         )
+    if compiler and cuda is None:
+        raise BadInputError(Problem("`--compiler` is that of a CUDA", hint="name it: `--cuda 13.0`"))
     if toolkit is not None and not FACTS[Backend(backend)].versioned:
         problem = f"`{backend}` has no toolkit with a version"
         raise BadInputError(Problem(problem, hint="leave out `--toolkit`, or name a backend such as `--backend cuda`"))
@@ -190,6 +207,7 @@ def fetch(
         rows = [run.fetch_torch(need) for need in needs]
         if cuda is not None:
             rows.extend(row for host in hosts for row in run.fetch_cuda(cuda, host, libraries))
+            rows.extend([run.fetch_compiler(cuda)] if compiler else [])
     if console.as_json:
         totals = {"received": meter.received, "requests": meter.requests}
         console.write_json({"dry-run": dry_run, "slices": rows, **totals})
