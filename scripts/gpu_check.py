@@ -4,7 +4,8 @@ Takes the artifact that was built elsewhere (`kernel-builder build --backend cud
 the project has none, and the builder is installed, it is built first, which takes minutes that do not count. Tests
 every case that the CPU passes and longer ones, forward and backward, in bf16 and fp16, the longer ones also with
 `deterministic`, whose bits are compared, and both ways by the baseline kernels; compares numbers in other layouts with
-the same numbers side by side; runs compute-sanitizer on a few cases where it is installed; then times forward,
+the same numbers side by side, and calls on a stream of their own, in captured and compiled graphs and on another GPU
+with plain ones; runs compute-sanitizer on a few cases where it is installed; then times forward,
 backward (both ways) and decode beside the baseline, torch's flash and cuDNN attention, a large matrix product and a
 copy, interleaved, by CUDA events, holds what each of them computed against attention in fp32, and keeps all of it as
 JSON. It ends within nine minutes: what has no time left is named and not timed, and a kernel that does not end is
@@ -37,6 +38,7 @@ from scripts.gpu_artifact import describe_torch, obtain_kernel  # noqa: E402
 from scripts.gpu_layouts import find_layout_failures  # noqa: E402
 from scripts.gpu_report import finish  # noqa: E402
 from scripts.gpu_sanitizer import run_sanitizer  # noqa: E402
+from scripts.gpu_surroundings import find_surroundings_failures  # noqa: E402
 from scripts.gpu_timing import first_line, list_faults, measure, measure_ceilings  # noqa: E402
 from scripts.gpu_workloads import BASELINE, Place, list_workloads  # noqa: E402
 from tests.kernels.cases import CASES, AttentionCase, Inputs, draw_inputs  # noqa: E402
@@ -198,6 +200,8 @@ def check(
     if options.only is None and not is_lost(device):
         say("layouts")
         failures += find_layout_failures(Place(flash, device), report["layouts"])
+        say("streams and graphs")
+        failures += find_surroundings_failures(Place(flash, device))
     failures += find_layer_failures(flash, device, LAYER_CASES[: options.only])
     return len(cases), failures
 

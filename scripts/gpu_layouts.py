@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from scripts.gpu_exact import LARGEST_ERROR, Results, largest_error
+from scripts.gpu_exact import LARGEST_ERROR, largest_error
 from scripts.gpu_timing import first_line
 from scripts.gpu_workloads import Place
 
@@ -34,23 +34,15 @@ def find_layout_failures(place: Place, families: dict[str, str]) -> Iterator[str
         for name, lay in LAYOUTS.items():
             where = f"{name}, head dim {dim}"
             try:
-                tensors = [lay(place.draw(*SHAPE, dim)) for _ in range(3)]
-                upstream = place.draw(*SHAPE, dim)
-                laid = _differentiate(place, tensors, lay(upstream))
+                tensors = [lay(place.draw(*SHAPE, dim)) for _ in range(4)]  # the last: the gradient of out
+                laid = place.differentiate(*tensors)
                 if place.device.type == "cuda":
-                    place.flash.attention.attend(*tensors, causal=True)
+                    place.flash.attention.attend(*tensors[:3], causal=True)
                     families[where] = place.flash._ops.ops.cuda_kernels()  # noqa: SLF001  (for checks like this one)
-                beside = _differentiate(place, [x.contiguous() for x in tensors], lay(upstream).contiguous())
+                beside = place.differentiate(*(x.contiguous() for x in tensors))
                 error = largest_error(laid, beside)
             except Exception as raised:  # noqa: BLE001  (the other layouts are still worth a line)
                 yield f"{where}: {first_line(raised)}"
                 continue
             if not error <= LARGEST_ERROR:
                 yield f"{where}: off by {error:.1%} from the same numbers side by side"
-
-
-def _differentiate(place: Place, tensors: list[torch.Tensor], upstream: torch.Tensor) -> Results:
-    """Return out, dq, dk and dv."""
-    q, k, v = (x.detach().requires_grad_() for x in tensors)
-    out = place.flash.attention.attend(q, k, v, causal=True)[0]
-    return (out.detach(), *torch.autograd.grad(out, (q, k, v), upstream))

@@ -62,6 +62,12 @@ class Place:
         """Return random numbers in bf16."""
         return torch.randn(*shape, device=self.device, dtype=torch.bfloat16)
 
+    def differentiate(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, upstream: torch.Tensor) -> Results:
+        """Return out, dq, dk and dv of causal attention."""
+        leaves = tuple(x.detach().requires_grad_() for x in (q, k, v))
+        out = self.flash.attention.attend(*leaves, causal=True)[0]
+        return (out.detach(), *torch.autograd.grad(out, leaves, upstream))
+
 
 def by_baseline(run: Run) -> Run:
     """Return the same call by the kernels that every GPU has."""

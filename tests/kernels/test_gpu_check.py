@@ -16,6 +16,7 @@ from scripts.gpu_exact import LARGEST_ERROR, Results, attend_exactly, differenti
 from scripts.gpu_layouts import find_layout_failures
 from scripts.gpu_report import finish
 from scripts.gpu_sanitizer import run_sanitizer
+from scripts.gpu_surroundings import find_surroundings_failures
 from scripts.gpu_timing import list_faults, measure
 from scripts.gpu_workloads import Place, Workload, list_workloads
 
@@ -70,6 +71,19 @@ def test_layouts_are_held_against_the_same_numbers_side_by_side(flash: ModuleTyp
     faulty.attention = SimpleNamespace(attend=attend)  # type: ignore[attr-defined]
     found = list(find_layout_failures(Place(faulty, CPU), {}))
     assert [line.split(":")[0] for line in found] == [f"the same head again, head dim {dim}" for dim in (64, 128, 256)]
+
+
+def test_a_compiled_call_is_held_against_a_plain_one(flash: ModuleType) -> None:
+    assert list(find_surroundings_failures(Place(flash, CPU))) == []
+
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **options: Any) -> Any:
+        return flash.attention.attend(q, k, v * (1.1 if torch.compiler.is_compiling() else 1.0), **options)
+
+    faulty = ModuleType("faulty")
+    faulty.attention = SimpleNamespace(attend=attend)  # type: ignore[attr-defined]
+    assert list(find_surroundings_failures(Place(faulty, CPU))) == [
+        "compiled as one graph: off by 10.0% from a plain call"
+    ]
 
 
 @pytest.mark.parametrize("causal", [False, True])

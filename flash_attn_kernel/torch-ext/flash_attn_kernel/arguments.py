@@ -57,7 +57,8 @@ def longest_lengths(
     """Return upper bounds of the sequence lengths, as ints.
 
     A dense batch states its own. max_seqlen_q, max_seqlen_k: ints, or tensors of one element; what they hold cannot
-    be read while a graph is captured, where the number of packed tokens is the bound.
+    be read while a graph is captured, by torch.compile or of a GPU's launches, where the number of packed tokens is
+    the bound.
     """
     capacity_k = k.shape[0] if block_table is None else block_table.shape[1] * k.shape[1]
     longest_q = q.shape[1] if cu_seqlens_q is None else _as_length("max_seqlen_q", max_seqlen_q, q.shape[0])
@@ -67,9 +68,13 @@ def longest_lengths(
 
 
 def _as_length(name: str, length: int | torch.Tensor | None, bound: int) -> int:
-    if length is None or (isinstance(length, torch.Tensor) and torch.compiler.is_compiling()):
+    if length is None or (isinstance(length, torch.Tensor) and _is_captured(length)):
         return bound
     length = int(length) if isinstance(length, torch.Tensor) else length
     if length < 0:
         raise ValueError(f"`{name}` must be at least 0, got {length}")
     return length
+
+
+def _is_captured(length: torch.Tensor) -> bool:
+    return torch.compiler.is_compiling() or (length.is_cuda and torch.cuda.is_current_stream_capturing())
