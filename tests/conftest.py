@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 TESTS = Path(__file__).parent
-COMPILED_FIXTURES = {"built_project", "attention_artifact"}
+COMPILED_FIXTURES = {"built_project", "attention_artifact", "cuda_artifact"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
