@@ -76,7 +76,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"tvm_ffi_sdk", "sdk"}),
     frozenset({"toolchains"}),
     frozenset({"environment", "container"}),
-    frozenset({"doctor", "render", "syntax"}),
+    frozenset({"doctor", "planning", "render", "syntax"}),
     frozenset({"compile", "generated"}),
     frozenset({"artifact"}),
     frozenset({"audit", "bench", "cleaning", "testing"}),

@@ -22,7 +22,6 @@ from kernel_builder.plan import (
 from kernel_builder.plan.matrix import Matrix, load_matrix
 from kernel_builder.progress import Listener, ignore_progress
 from kernel_builder.remedy import install_command
-from kernel_builder.sdk import obtain_torch_sdk
 from kernel_builder.toolchains import list_offers, offer_toolkit
 from kernel_builder.toolchains.system import HostTools, Toolchain, probe_toolchain
 from kernel_builder.torch_sdk import TorchSdk, probe_torch
@@ -142,6 +141,8 @@ def obtain_sdk(
 
     Raises `ToolchainMissingError` or `FetchError` when it cannot be had. offline: nothing is fetched.
     """
+    from kernel_builder.sdk.torch_slice import obtain_torch_sdk  # noqa: PLC0415 - an HTTP client, which few runs need
+
     release = next((torch for torch in environment.torches if torch.release == key.release), None)
     return obtain_torch_sdk(
         key.release,

@@ -1,9 +1,9 @@
-"""The straight path: load -> plan -> render -> compile -> pack -> audit. Every command is a prefix of it."""
+"""The straight path past a plan: render -> compile -> pack -> audit. `planning` is what comes before."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,52 +19,21 @@ from kernel_builder.audit.policy import DEFAULT_POLICY
 from kernel_builder.backend import Backend
 from kernel_builder.compile import CompiledTree, Workspace, compile_project, open_workspace
 from kernel_builder.compile.workspace import work_dir_of
-from kernel_builder.container import Container
 from kernel_builder.disk import check_directory, explain_disk
-from kernel_builder.environment import TorchChoice, list_pythons, obtain_sdk, probe_surroundings
+from kernel_builder.environment import list_pythons, obtain_sdk
 from kernel_builder.errors import AuditError, BadInputError, Location, Problem, ToolchainMissingError
-from kernel_builder.includes import declare_torch
-from kernel_builder.inputs import BuildInputs, list_package_files, probe_inputs
+from kernel_builder.inputs import list_package_files
 from kernel_builder.plan import (
-    BuildPlan,
-    DeviceChoice,
     Exclusion,
     Selector,
     ToolchainKey,
-    assume_environment,
-    choose_devices,
-    plan_build,
 )
-from kernel_builder.plan.matrix import load_matrix
+from kernel_builder.planning import PlannedProject
 from kernel_builder.progress import Listener, ignore_progress, step
 from kernel_builder.render.fileset import FileSet
 from kernel_builder.render.project import list_sdk_variables, render_project
 from kernel_builder.spec.model import BuildSpec
-from kernel_builder.spec.reader import load_spec
-from kernel_builder.toolchains import obtain_libraries, obtain_toolkits, offer_chosen, offer_cross
-from kernel_builder.toolchains.system import Toolchain
-from kernel_builder.torch_sdk import TorchSdk
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedProject:
-    """A project that was loaded and planned on this machine.
-
-    installed: the torches at hand. notices: what its author should know. container: where it will be compiled, None for
-    this machine itself.
-    """
-
-    plan: BuildPlan
-    inputs: BuildInputs
-    toolchain: Toolchain
-    installed: tuple[TorchSdk, ...] = ()
-    notices: tuple[str, ...] = ()
-    container: Container | None = None
-
-    @property
-    def spec(self) -> BuildSpec:
-        """The declaration behind the plan."""
-        return self.plan.spec
+from kernel_builder.toolchains import obtain_libraries, obtain_toolkits
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,44 +78,6 @@ class BuildResult:
     def _fails_only_on_portability(self) -> bool:
         errors = [f for outcome in self.outcomes for f in outcome.report.findings if f.severity is Severity.ERROR]
         return all(finding.rule == "symbol-versions" for finding in errors)
-
-
-def plan_project(
-    project: Path,
-    *,
-    torch: TorchChoice | None = None,
-    assumptions: Iterable[str] = (),
-    devices: DeviceChoice | None = None,
-    container: Container | None = None,
-) -> PlannedProject:
-    """Load a project and plan all its variants on this machine.
-
-    torch: the releases to plan for, by default the one at hand. assumptions: what is planned for instead of what is
-    here, see `assume_environment`. devices: archs and toolkits to plan for, by default those that the project and this
-    machine have. container: where it will be compiled, by default on this machine itself.
-    """
-    loaded = load_spec(project)
-    spec, torch_users = declare_torch(loaded.spec)
-    tools = None if container is None else container.inside.tools
-    here = probe_surroundings(torch, backends=spec.general.backends, tools=tools)
-    matrix = load_matrix(None if torch is None else torch.matrix_file)
-    environment = assume_environment(here.environment, assumptions, matrix)
-    devices = devices or DeviceChoice()
-    is_cross = devices.host is not None and devices.host != here.environment.host
-    cross = offer_cross(devices.host) if is_cross and devices.host is not None else None
-    chosen = [offer_chosen(key, here.environment.host) for key in devices.toolkits]
-    environment = choose_devices(environment, devices, cross, chosen)
-    inputs = probe_inputs(spec)
-    plan = plan_build(spec, environment, inputs.digest)
-    notices = (*loaded.notices, *_tell_torch_users(plan, torch_users))
-    return PlannedProject(plan, inputs, here.toolchain, here.installed, notices, container)
-
-
-def _tell_torch_users(plan: BuildPlan, found: Mapping[str, str]) -> Iterator[str]:
-    """What an author should know who builds for several ABIs."""
-    if len({variant.sdk.release for variant in plan.variants if variant.sdk is not None}) > 1:
-        for name, told in sorted(found.items()):
-            yield f"`kernel.{name}` is compiled for each torch, since {told}; say so in its `depends`"
 
 
 def generate_project(planned: PlannedProject, selector: Selector | None = None) -> dict[ToolchainKey, FileSet]:

@@ -19,7 +19,8 @@ import pytest
 from kernel_builder.artifact.load import load_artifact
 from kernel_builder.artifact.model import Artifact
 from kernel_builder.audit import Severity, audit_artifact, audit_directory
-from kernel_builder.pipeline import build_project, plan_project
+from kernel_builder.pipeline import build_project
+from kernel_builder.planning import plan_project
 from tests.unit.audit.samples import link, link_stub, seal
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "kernels"

@@ -10,8 +10,9 @@ from kernel_builder.audit import AuditReport, Finding, Severity
 from kernel_builder.backend import Backend
 from kernel_builder.disk import explain_disk
 from kernel_builder.errors import AuditError, BadInputError, CompileError, NothingSelectedError
-from kernel_builder.pipeline import BuildResult, Outcome, build_project, generate_project, plan_project
+from kernel_builder.pipeline import BuildResult, Outcome, build_project, generate_project
 from kernel_builder.plan import Selector
+from kernel_builder.planning import plan_project
 from kernel_builder.progress import Event, StepFinished
 from kernel_builder.variant import parse_variant
 

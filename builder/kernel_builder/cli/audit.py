@@ -11,8 +11,9 @@ from kernel_builder.artifact.load import is_variant_name, list_variant_directori
 from kernel_builder.artifact.model import METADATA_FILE
 from kernel_builder.audit import AuditReport, Severity, audit_directory, load_policy
 from kernel_builder.audit.importing import probe_interpreter
+from kernel_builder.cli.build_options import policy_option
 from kernel_builder.cli.console import Console
-from kernel_builder.cli.options import json_option, pass_console, policy_option, talk_options
+from kernel_builder.cli.options import json_option, pass_console, talk_options
 from kernel_builder.errors import BadInputError, ExitCode, Problem
 from kernel_builder.variant import OLD_NOARCH
 

@@ -24,21 +24,15 @@ from kernel_builder.bench.table import (
 )
 from kernel_builder.cli.console import Console
 from kernel_builder.cli.loading import map_repositories
-from kernel_builder.cli.options import (
-    json_option,
-    pass_console,
-    project_argument,
-    selector_options,
-    talk_options,
-    torch_options,
-    work_dir_option,
-)
+from kernel_builder.cli.options import json_option, pass_console, project_argument, talk_options, work_dir_option
+from kernel_builder.cli.planning_options import selector_options, torch_options
 from kernel_builder.cli.progress import show_progress
 from kernel_builder.disk import explain_disk
 from kernel_builder.environment import TorchChoice
 from kernel_builder.errors import BadInputError, Problem
-from kernel_builder.pipeline import build_project, plan_project
+from kernel_builder.pipeline import build_project
 from kernel_builder.plan import Selector
+from kernel_builder.planning import plan_project
 from kernel_builder.spec.reader import load_spec
 from kernel_builder.testing import choose_subjects, digest_artifact
 

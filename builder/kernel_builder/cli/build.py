@@ -8,30 +8,28 @@ from typing import Any
 import click
 
 from kernel_builder.audit import Severity, load_policy
+from kernel_builder.cli.build_options import container_options, policy_option
 from kernel_builder.cli.console import Console, error_as_json, shorten_path
 from kernel_builder.cli.loading import list_loading_lines
 from kernel_builder.cli.options import (
-    container_options,
-    device_options,
     dry_run_option,
     json_option,
     output_option,
     pass_console,
-    policy_option,
     project_argument,
-    selector_options,
     talk_options,
-    torch_options,
     work_dir_option,
 )
 from kernel_builder.cli.plan import write_plan
+from kernel_builder.cli.planning_options import device_options, selector_options, torch_options
 from kernel_builder.cli.progress import format_seconds, show_progress
 from kernel_builder.cli.serialize import as_json
 from kernel_builder.container import Container, ContainerChoice, open_container
 from kernel_builder.environment import TorchChoice
 from kernel_builder.errors import AuditError
-from kernel_builder.pipeline import BuildResult, Outcome, PlannedProject, build_project, plan_project
+from kernel_builder.pipeline import BuildResult, Outcome, build_project
 from kernel_builder.plan import DeviceChoice, Selector, describe_plan
+from kernel_builder.planning import PlannedProject, plan_project
 
 _SLOWEST = 10
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,11 +11,11 @@ from kernel_builder.cli.console import Console
 from kernel_builder.cli.options import json_option, pass_console, project_argument, talk_options
 from kernel_builder.cli.serialize import as_json
 from kernel_builder.errors import CompileError
-from kernel_builder.host import probe_host
 from kernel_builder.spec.model import BuildSpec, TorchFramework, TorchNoarchFramework, TvmFfiFramework
 from kernel_builder.spec.reader import load_spec
-from kernel_builder.syntax import SyntaxReport, check_syntax
-from kernel_builder.torch_sdk import probe_torch
+
+if TYPE_CHECKING:
+    from kernel_builder.syntax import SyntaxReport
 
 _FRAMEWORKS = {TorchFramework: "torch", TorchNoarchFramework: "torch without compilation", TvmFfiFramework: "tvm-ffi"}
 
@@ -35,7 +35,7 @@ def check(console: Console, project: Path, *, syntax: bool) -> None:
     """
     loaded = load_spec(project)
     console.remind(loaded.notices)
-    report = check_syntax(loaded.spec, probe_host(), probe_torch()) if syntax else None
+    report = _check_sources(loaded.spec) if syntax else None
     if report is not None and report.problems:
         raise CompileError(report.problems)
     if console.as_json:
@@ -46,6 +46,14 @@ def check(console: Console, project: Path, *, syntax: bool) -> None:
         console.write(line)
     for line in [] if report is None else _summarise_syntax(report):
         console.write(line)
+
+
+def _check_sources(spec: BuildSpec) -> SyntaxReport:
+    from kernel_builder.host import probe_host  # noqa: PLC0415
+    from kernel_builder.syntax import check_syntax  # noqa: PLC0415 - all that looks at compilers, which few runs need
+    from kernel_builder.torch_sdk import probe_torch  # noqa: PLC0415
+
+    return check_syntax(spec, probe_host(), probe_torch())
 
 
 def _describe(report: SyntaxReport) -> dict[str, Any]:

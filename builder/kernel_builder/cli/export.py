@@ -9,9 +9,10 @@ import click
 
 from kernel_builder.artifact.load import find_artifacts
 from kernel_builder.audit import load_policy
+from kernel_builder.cli.build_options import policy_option
 from kernel_builder.cli.console import Console, shorten_path
 from kernel_builder.cli.loading import map_repositories
-from kernel_builder.cli.options import json_option, pass_console, policy_option, project_argument, talk_options
+from kernel_builder.cli.options import json_option, pass_console, project_argument, talk_options
 from kernel_builder.cli.progress import show_progress
 from kernel_builder.cli.publishing import (
     artifacts_option,

@@ -9,22 +9,14 @@ from pathlib import Path
 import click
 
 from kernel_builder.cli.console import Console
-from kernel_builder.cli.options import (
-    assume_option,
-    device_options,
-    dry_run_option,
-    json_option,
-    pass_console,
-    project_argument,
-    selector_options,
-    talk_options,
-    torch_options,
-)
+from kernel_builder.cli.options import dry_run_option, json_option, pass_console, project_argument, talk_options
+from kernel_builder.cli.planning_options import assume_option, device_options, selector_options, torch_options
 from kernel_builder.cli.serialize import as_json
 from kernel_builder.environment import TorchChoice
 from kernel_builder.generated import Change, diff_project, write_project
-from kernel_builder.pipeline import generate_project, list_defines, plan_project
+from kernel_builder.pipeline import generate_project, list_defines
 from kernel_builder.plan import DeviceChoice, Selector
+from kernel_builder.planning import plan_project
 from kernel_builder.render.project import list_sdk_variables
 
 

@@ -9,20 +9,12 @@ from typing import Any
 import click
 
 from kernel_builder.cli.console import Console
-from kernel_builder.cli.options import (
-    assume_option,
-    device_options,
-    json_option,
-    pass_console,
-    project_argument,
-    selector_options,
-    talk_options,
-    torch_options,
-)
+from kernel_builder.cli.options import json_option, pass_console, project_argument, talk_options
+from kernel_builder.cli.planning_options import assume_option, device_options, selector_options, torch_options
 from kernel_builder.cli.progress import format_seconds
 from kernel_builder.environment import TorchChoice
-from kernel_builder.pipeline import plan_project
 from kernel_builder.plan import BuildPlan, DeviceChoice, Selector, describe_plan
+from kernel_builder.planning import plan_project
 
 
 @click.command()

@@ -16,16 +16,16 @@ from kernel_builder.cli.options import (
     output_option,
     pass_console,
     project_argument,
-    selector_options,
     talk_options,
-    torch_options,
     work_dir_option,
 )
+from kernel_builder.cli.planning_options import selector_options, torch_options
 from kernel_builder.cli.progress import show_progress
 from kernel_builder.environment import TorchChoice
 from kernel_builder.errors import TestsFailedError
-from kernel_builder.pipeline import build_project, plan_project
+from kernel_builder.pipeline import build_project
 from kernel_builder.plan import Selector
+from kernel_builder.planning import plan_project
 from kernel_builder.spec.reader import load_spec
 from kernel_builder.testing import (
     SuiteOutcome,

@@ -10,13 +10,13 @@ import click
 
 from kernel_builder.artifact.load import find_artifacts
 from kernel_builder.audit import load_policy
+from kernel_builder.cli.build_options import policy_option
 from kernel_builder.cli.console import Console
 from kernel_builder.cli.options import (
     dry_run_option,
     json_option,
     output_option,
     pass_console,
-    policy_option,
     project_argument,
     talk_options,
 )

@@ -9,7 +9,8 @@ import click
 
 from kernel_builder.artifact.load import find_artifacts
 from kernel_builder.cli.console import Console, shorten_path
-from kernel_builder.cli.options import json_option, pass_console, project_argument, selector_options, talk_options
+from kernel_builder.cli.options import json_option, pass_console, project_argument, talk_options
+from kernel_builder.cli.planning_options import selector_options
 from kernel_builder.cli.progress import show_progress
 from kernel_builder.cli.publishing import artifacts_option, places_option
 from kernel_builder.cli.upload import format_size

@@ -11,7 +11,6 @@ from kernel_builder.backend import Backend
 from kernel_builder.errors import Problem, ToolchainMissingError
 from kernel_builder.plan import ToolchainKey, VariantPlan
 from kernel_builder.progress import Listener
-from kernel_builder.sdk.cuda_libraries import LIBRARIES, obtain_cuda_libraries
 from kernel_builder.spec.model import BuildSpec, TorchNoarchFramework
 from kernel_builder.toolchains.catalog import find_release, list_releases
 from kernel_builder.toolchains.fetch import fetch_release
@@ -41,6 +40,8 @@ def obtain_libraries(
     A copy of CUTLASS that `CUTLASS_SRC_DIR` names is left to CMake, as is every library that no wheel brings. Raises
     `ToolchainMissingError` for a release that there is no wheel of, or `FetchError`.
     """
+    from kernel_builder.sdk import cuda_libraries  # noqa: PLC0415 - an HTTP client, which few runs need
+
     variants = tuple(variants)
     names = {str(item) for variant in variants for component in variant.components for item in component.depends}
     found: dict[str, str] = {}
@@ -50,10 +51,14 @@ def obtain_libraries(
             version = MinorVersion(int(match[1]), int(match[2]))
             found[f"KERNEL_{name.upper()}_DIR"] = str(_obtain_cutlass(version, listener))
     if key.backend is Backend.CUDA and key.toolkit is not None and toolkit is not None:
-        wanted = set(_list_included(spec, variants)) | (set(LIBRARIES) if _has_classic(variants) else set())
+        wanted = set(_list_included(spec, variants)) | (
+            set(cuda_libraries.LIBRARIES) if _has_classic(variants) else set()
+        )
         missing = sorted(name for name in wanted if not (toolkit.root / "include" / _CUDA_HEADERS[name]).is_file())
         if missing:
-            libraries = obtain_cuda_libraries(key.toolkit, host=key.host, libraries=missing, listener=listener)
+            libraries = cuda_libraries.obtain_cuda_libraries(
+                key.toolkit, host=key.host, libraries=missing, listener=listener
+            )
             found["KERNEL_CUDA_LIBRARY_INCLUDE"] = ";".join(str(path) for path in libraries.include_dirs)
     return found
 

@@ -9,8 +9,8 @@ import pytest
 from kernel_builder.backend import Backend
 from kernel_builder.compile import CompiledTree, compile_project, open_workspace
 from kernel_builder.errors import BadInputError, CompileError, ToolchainMissingError
-from kernel_builder.pipeline import PlannedProject, plan_project
 from kernel_builder.plan import ToolchainKey
+from kernel_builder.planning import PlannedProject, plan_project
 from kernel_builder.progress import ignore_progress
 from kernel_builder.render.fileset import FileSet
 from kernel_builder.render.project import list_sdk_variables, render_project

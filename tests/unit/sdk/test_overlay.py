@@ -9,8 +9,8 @@ import pytest
 from kernel_builder.backend import Backend
 from kernel_builder.errors import ToolchainMissingError
 from kernel_builder.host import probe_host
-from kernel_builder.sdk import obtain_torch_sdk
 from kernel_builder.sdk.settings import IndexSettings
+from kernel_builder.sdk.torch_slice import obtain_torch_sdk
 from kernel_builder.torch_sdk import TorchSdk, read_torch
 from kernel_builder.version import MinorVersion
 
