@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 Q, K, V = torch.randn(2, 5, 4, 16), torch.randn(2, 7, 2, 16), torch.randn(2, 7, 2, 16)
 PACKED = {
@@ -215,6 +217,30 @@ def test_gradients_of_pages_are_refused_when_asked_for(flash: ModuleType) -> Non
     )
     with pytest.raises(NotImplementedError, match="a KV cache has no gradient: call it under"):
         out.sum().backward()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda flash, x: flash.flash_attn_func(Q, K, V, s_aux=x[0, 0, :, 0]),
+        lambda flash, x: flash.flash_attn_func(x, K, V, dropout_p=0.1),
+        lambda flash, x: flash.fwd(x, K, V)[0],
+        lambda flash, x: flash.flash_attn_with_kvcache(x, K, V),
+        lambda flash, x: flash.layers.SiLU()(x),
+    ],
+    ids=["sinks", "dropout", "raw", "cache", "layer"],
+)
+def test_derivatives_of_forward_mode_are_refused(
+    flash: ModuleType, call: Callable[..., torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch does not ask the ops for them: what came out would have none, which counts as zero."""
+    monkeypatch.setenv("PYTORCH_JIT", "0")  # torch would first compile decompositions, for seconds
+    with forward_ad.dual_level():
+        x = forward_ad.make_dual(Q, Q)  # type: ignore[no-untyped-call]
+        with pytest.raises(NotImplementedError, match=r"forward-mode derivatives .* are not supported"):
+            call(flash, x)
+        tangent = forward_ad.unpack_dual(x + call(flash, Q)).tangent  # type: ignore[no-untyped-call]
+    assert torch.equal(tangent, Q), "attention to constants is no reason to refuse"
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 2, 4, 16), (2, 5, 3, 16)])

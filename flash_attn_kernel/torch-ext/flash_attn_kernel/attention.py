@@ -10,7 +10,7 @@ import torch
 from . import autograd  # noqa: F401  (registers the gradient and the fake implementations)
 from ._ops import ops
 from .arguments import as_index, as_window, longest_lengths, must_repeat, new_rng_state, unit_stride
-from .checks import check_number, check_problem, check_results
+from .checks import check_number, check_problem, check_results, check_tangents
 
 _without_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", nullcontext)  # noqa: SLF001 - no public name
 """Inside, ops go past their gradients: what torch itself puts around the forward of an autograd function."""
@@ -187,6 +187,7 @@ def _may_be_differentiated(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, si
     """Say whether a result may need a gradient; while a graph is captured, that is for the graph to know."""
     if torch.compiler.is_compiling():
         return True
+    check_tangents(q, k, v, sinks)
     if not torch.is_grad_enabled():
         return False
     return q.requires_grad or k.requires_grad or v.requires_grad or (sinks is not None and sinks.requires_grad)

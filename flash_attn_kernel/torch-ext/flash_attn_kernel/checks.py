@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 
 MAX_HEAD_DIM = 256
 MAX_SPLITS = 256
@@ -98,6 +99,14 @@ def check_number(name: str, value: float | None) -> None:
     """Raise unless `value` is None or a finite number."""
     if value is not None and not -math.inf < value < math.inf:  # which a traced number can answer, unlike `isfinite`
         raise ValueError(f"`{name}` must be a finite number, got {value}")
+
+
+def check_tangents(*tensors: torch.Tensor | None) -> None:
+    """Raise if a tensor carries a derivative of forward mode: the ops have none, and would drop it without a word."""
+    if forward_ad._current_level < 0:  # noqa: SLF001 - torch says nowhere else whether forward mode is on
+        return
+    if any(tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
+        raise NotImplementedError("forward-mode derivatives (`torch.func.jvp`, dual tensors) are not supported")
 
 
 def refuse(reason: str, **arguments: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from .._ops import add_op_namespace_prefix, ops
+from ..checks import check_tangents
 
 _without_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", nullcontext)  # noqa: SLF001 - no public name
 """Inside, ops go past their gradients, which are Python and would take more time than a short row does."""
@@ -22,8 +23,10 @@ _without_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", nullcontext)
 def call_op(name: str, tensors: tuple[torch.Tensor, ...], *scalars: Any) -> Any:
     """Call an op; go past its gradient where nobody can want one."""
     op = getattr(ops, name)
-    wanted = torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
-    if wanted:
+    if torch.compiler.is_compiling():
+        return op(*tensors, *scalars)
+    check_tangents(*tensors)
+    if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
         return op(*tensors, *scalars)
     with _without_autograd():
         return op(*tensors, *scalars)
