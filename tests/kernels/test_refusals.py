@@ -97,6 +97,8 @@ PACKED_REFUSALS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"cu_seqlens_q": ints(0, 2, 7)}, RuntimeError, "`cu_seqlens_q`.* 7"),
     ({"cu_seqlens_q": ints(0, 5, 4)}, RuntimeError, "`cu_seqlens_q`"),
     ({"cu_seqlens_k": ints(0, 4, 10)}, RuntimeError, "`cu_seqlens_k`.* 10"),
+    # As int32 these would be 0, 2, 6 again.
+    ({"cu_seqlens_q": torch.tensor([0, 2, 6 + 2**32])}, RuntimeError, "`cu_seqlens_q`.* 2147483647"),
     ({"max_seqlen_q": -1}, ValueError, "`max_seqlen_q` must be at least 0, got -1"),
     ({"block_table": ints(0, 1).view(2, 1)}, ValueError, r"`k` must have shape \(batch or pages"),
 ]
@@ -118,6 +120,7 @@ CACHE_REFUSALS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"cache_seqlens": None}, TypeError, "`k` is appended at `cache_seqlens`, got `k` without `cache_seqlens`"),
     ({"cache_seqlens": ints(3, 8)}, RuntimeError, "`cache_seqlens`.* 8"),
     ({"cache_seqlens": ints(3, -1)}, RuntimeError, "`cache_seqlens`.* -1"),
+    ({"cache_seqlens": torch.tensor([3, 7 - 2**32])}, RuntimeError, "`cache_seqlens`.* -2147483648"),
     ({"cache_seqlens": ints(3)}, ValueError, r"`cache_seqlens` must have shape \(2\), got \(1,\)"),
     (
         {"k": torch.randn(2, 1, 4, 16)},
@@ -140,6 +143,11 @@ CACHE_REFUSALS: list[tuple[dict[str, Any], type[Exception], str]] = [
         {"k_cache": torch.zeros(2, 8, 2, 32)[..., ::2], "v_cache": torch.zeros(2, 8, 2, 32)[..., ::2]},
         ValueError,
         "`k_cache` is written in place: its last stride must be 1, got 2",
+    ),
+    (
+        {"v_cache": torch.zeros(1, 8, 2, 16).expand(2, -1, -1, -1)},
+        ValueError,
+        r"`v_cache` is written in place: its places must not share memory, got strides \(0, 32, 16, 1\)",
     ),
     ({"s_aux": torch.ones(3)}, ValueError, r"`sinks` must have shape \(4,\), one per query head, got \(3,\)"),
 ]

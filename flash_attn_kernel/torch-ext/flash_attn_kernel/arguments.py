@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
+_INT32 = torch.iinfo(torch.int32)
+
 
 def new_rng_state() -> torch.Tensor:
     """Draw the state of one dropout pattern, int64 (2,), from torch's default CPU generator."""
@@ -42,7 +44,11 @@ def unit_stride(tensor: torch.Tensor) -> torch.Tensor:
 
 def as_index(index: torch.Tensor | None) -> torch.Tensor | None:
     """Return an index tensor as the ops take it: contiguous int32, or None."""
-    return None if index is None else index.to(torch.int32).contiguous()
+    if index is None:
+        return None
+    if index.dtype == torch.int64:  # narrowed as it is, a wrong number (2**32 + 3) could become a right one
+        index = index.clamp(_INT32.min, _INT32.max)
+    return index.to(torch.int32).contiguous()
 
 
 def longest_lengths(

@@ -174,8 +174,7 @@ def _check_new_keys(
     if cache_seqlens is None:
         raise TypeError("`k` is appended at `cache_seqlens`, got `k` without `cache_seqlens`")
     for name, cache in (("k_cache", k_cache), ("v_cache", v_cache)):
-        if cache.stride(-1) != 1:
-            raise ValueError(f"`{name}` is written in place: its last stride must be 1, got {cache.stride(-1)}")
+        _check_places(name, cache)
     check_index("cu_seqlens_k_new", cu_seqlens_k_new, (batch + 1,), q.device)
     leading = "(batch, seqlen_new" if cu_seqlens_k_new is None else "(total_new"
     for name, new, cache in (("k", k, k_cache), ("v", v, v_cache)):
@@ -187,6 +186,15 @@ def _check_new_keys(
         if not fits or new.shape[:-1] != k.shape[:-1] or (cu_seqlens_k_new is None and new.shape[0] != batch):
             expected = f"{leading}, {cache.shape[2]}, {cache.shape[3]})"
             raise ValueError(f"`{name}` must have shape {expected}, got {tuple(new.shape)}")
+
+
+def _check_places(name: str, cache: torch.Tensor) -> None:
+    """Raise unless each place of the cache can be written without another."""
+    strides = cache.stride()
+    if strides[-1] != 1:
+        raise ValueError(f"`{name}` is written in place: its last stride must be 1, got {strides[-1]}")
+    if 0 in strides and any(stride == 0 and extent > 1 for stride, extent in zip(strides, cache.shape)):
+        raise ValueError(f"`{name}` is written in place: its places must not share memory, got strides {strides}")
 
 
 def _check_rotary(
