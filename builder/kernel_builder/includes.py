@@ -7,10 +7,10 @@ each, so the includes are followed through the project's own files.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from kernel_builder.spec.files import make_units
 from kernel_builder.spec.model import BuildSpec, Component, Dependency
 
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*(?:include|import)[ \t]*[<"]([^>"\n]+)[>"]', re.MULTILINE)
@@ -41,27 +41,30 @@ def declare_torch(spec: BuildSpec) -> tuple[BuildSpec, dict[str, str]]:
 def _find_torch(root: Path, component: Component) -> str | None:
     directories = [root / directory for directory in component.include] + [root / "csrc", root]
     sources = (_resolve(str(source), root, [], root) for source in component.src)
-    waiting = [source for source in sources if source is not None]
-    seen = set(waiting)
+    seen = {source for source in sources if source is not None}
+    waiting = [(path, _list_includes(path)) for path in seen]
+    for matrix in component.instantiate:  # what a template includes may depend on its axes
+        units = make_units(root, matrix).items()
+        waiting += [(root / path, _INCLUDE.findall(text.decode())) for path, text in units]
     while waiting:
-        path = waiting.pop()
-        for name in _list_includes(path):
+        path, names = waiting.pop()
+        for name in names:
             inside = _resolve(name, path.parent, directories, root)
             if inside is not None:
                 if inside not in seen:
                     seen.add(inside)
-                    waiting.append(inside)
+                    waiting.append((inside, _list_includes(inside)))
             elif _FRAMEWORK.match(name):
                 return f"`{path.relative_to(root).as_posix()}` includes `{name}`"
     return None
 
 
-def _list_includes(path: Path) -> Iterator[str]:
+def _list_includes(path: Path) -> list[str]:
     try:
-        if path.stat().st_size <= _LARGEST:
-            yield from _INCLUDE.findall(path.read_text(encoding="utf-8", errors="replace"))
+        is_read = path.stat().st_size <= _LARGEST
+        return _INCLUDE.findall(path.read_text(encoding="utf-8", errors="replace")) if is_read else []
     except OSError:
-        return
+        return []
 
 
 def _resolve(name: str, beside: Path, directories: list[Path], root: Path) -> Path | None:

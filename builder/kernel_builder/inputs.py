@@ -6,12 +6,13 @@ import hashlib
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from kernel_builder import __version__
 from kernel_builder.errors import BadInputError, Problem
 from kernel_builder.spec.model import BuildSpec, Component, TorchFramework, TvmFfiFramework
+from kernel_builder.spec.unit_template import MAX_TEMPLATE_BYTES, BadTemplateError, decode_template, parse_template
 
 _HEADER_SUFFIXES = frozenset({
     ".cuh", ".def", ".h", ".hh", ".hip", ".hpp", ".hxx", ".inc", ".inl", ".ipp", ".metal", ".tcc", ".tpp",
@@ -26,11 +27,13 @@ _LONGEST_NAMING = 32
 class BuildInputs:
     """Every file that decides what is built: path relative to the project -> sha256 of its bytes, sorted.
 
-    naming: those whose text may use the unique id, through its macro or through `registration.h`.
+    naming: those whose text may use the unique id, through its macro or through `registration.h`. templates: the text
+    of those that units are made of.
     """
 
     files: dict[PurePosixPath, str]
     naming: frozenset[PurePosixPath] = frozenset()
+    templates: dict[PurePosixPath, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -38,22 +41,33 @@ class BuildInputs:
         return _digest_files(self.files.items())
 
     def digest_component(self, component: Component) -> str:
-        """The sha256 of one component's own sources and of the headers in its include directories."""
+        """The sha256 of one component's own sources and units, and of the headers in its include directories."""
         wanted = set(component.src)
-        return _digest_files(
-            (path, content)
+        found = {
+            path: content
             for path, content in self.files.items()
             if path in wanted or (path.suffix in _HEADER_SUFFIXES and _is_below(path, component.include))
-        )
+        }
+        for unit in component.instantiations:
+            text = parse_template(self.templates[unit.template]).render(unit.values)
+            found[unit.path] = hashlib.sha256(text).hexdigest()
+        return _digest_files(sorted(found.items()))
 
     def list_unnamed(self, spec: BuildSpec) -> tuple[PurePosixPath, ...]:
         """The sources that do without the unique id, which changes whenever anything does.
 
-        None where a header uses it, for nobody knows who includes that.
+        A unit is named by the place that it would have beside its template. None where a header uses the id, for
+        nobody knows who includes that.
         """
         if any(path.suffix in _HEADER_SUFFIXES for path in self.naming):
             return ()
-        return tuple(sorted(_list_sources(spec) - self.naming))
+        units = {
+            unit.path
+            for component in spec.components
+            for unit in component.instantiations
+            if unit.template not in self.naming
+        }
+        return tuple(sorted((_list_sources(spec) - self.naming) | units))
 
 
 def _is_below(path: PurePosixPath, directories: Iterable[PurePosixPath]) -> bool:
@@ -71,16 +85,22 @@ def probe_inputs(spec: BuildSpec) -> BuildInputs:
     problems: list[Problem] = []
     files: dict[PurePosixPath, str] = {}
     naming: set[PurePosixPath] = set()
+    templates: dict[PurePosixPath, str] = {}
+    made = _list_templates(spec)
     for path in sorted(_list_inputs(spec, root)):
         try:
-            files[path], names = _read_content(_check_inside(root, path))
+            real = _check_inside(root, path)
+            if path in made:
+                files[path], names, templates[path] = _read_template(real, path)
+            else:
+                files[path], names = _read_content(real)
             if names:
                 naming.add(path)
         except _UnusableFileError as error:
             problems.append(Problem(str(error)))
     if problems:
         raise BadInputError(problems)
-    return BuildInputs(files, frozenset(naming))
+    return BuildInputs(files, frozenset(naming), templates)
 
 
 def list_package_files(spec: BuildSpec, kernel_name: str) -> dict[PurePosixPath, PurePosixPath]:
@@ -109,8 +129,12 @@ def _list_sources(spec: BuildSpec) -> set[PurePosixPath]:
     return {path for part in _list_compiled_parts(spec) for path in part.src}
 
 
+def _list_templates(spec: BuildSpec) -> set[PurePosixPath]:
+    return {path for component in spec.components for path in component.templates}
+
+
 def _list_inputs(spec: BuildSpec, root: Path) -> set[PurePosixPath]:
-    listed = {PurePosixPath("build.toml"), *_list_sources(spec)}
+    listed = {PurePosixPath("build.toml"), *_list_sources(spec), *_list_templates(spec)}
     include = {directory for part in _list_compiled_parts(spec) for directory in part.include}
     beside = {path.parent for path in listed}
     found = set(listed)
@@ -192,6 +216,20 @@ def _read_content(path: Path) -> tuple[str, bool]:
     except OSError as error:
         raise _UnusableFileError(f"cannot read `{path}`: {error.strerror}") from error
     return digest.hexdigest(), names
+
+
+def _read_template(real: Path, path: PurePosixPath) -> tuple[str, bool, str]:
+    """The same of a template, and its text: what was digested is what units are made of."""
+    try:
+        with real.open("rb") as stream:
+            content = stream.read(MAX_TEMPLATE_BYTES + 1)
+        text = decode_template(content)
+        parse_template(text)
+    except OSError as error:
+        raise _UnusableFileError(f"cannot read `{path}`: {error.strerror}") from error
+    except BadTemplateError as error:  # it was changed a moment ago: `load_spec` has read it, too
+        raise _UnusableFileError(f"`{path}` {error.faults[0].message}") from error
+    return hashlib.sha256(content).hexdigest(), _NAMING.search(content) is not None, text
 
 
 def _digest_files(files: Iterable[tuple[PurePosixPath, str]]) -> str:

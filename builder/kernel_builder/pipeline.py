@@ -83,7 +83,7 @@ class BuildResult:
 def generate_project(planned: PlannedProject, selector: Selector | None = None) -> dict[ToolchainKey, FileSet]:
     """Render the generated project of each toolchain that serves a selected variant. Raises `NothingSelectedError`."""
     plan = (selector or Selector()).select(planned.plan)
-    return {key: render_project(plan, key) for key in plan.toolchains}
+    return {key: render_project(plan, key, planned.inputs.templates) for key in plan.toolchains}
 
 
 def list_defines(planned: PlannedProject, toolchain: ToolchainKey) -> dict[str, str]:
@@ -134,7 +134,7 @@ def build_project(
         for key in plan.toolchains:
             toolkit = toolkits.get(key)
             trees[key] = compile_project(
-                render_project(plan, key),
+                render_project(plan, key, planned.inputs.templates),
                 plan,
                 key,
                 toolchain=planned.toolchain,

@@ -1,9 +1,12 @@
-# cmake -DINPUTS=<shaders> -DINCLUDE=<directories> -DOUTPUT=<header> -DTEMPLATE=<header.in> -P EmbedShaders.cmake
+# cmake -DINPUTS=<shaders> -DINCLUDE=<directories> -DOUTPUT=<header> -DTEMPLATE=<header.in>
+#       -DKERNEL_PROJECT_DIR=<directory> -DKERNEL_UNITS_DIR=<directory> -P EmbedShaders.cmake
 #
 # Writes a header that holds shaders as one source, with what they include written out: the device compiles it when it
 # is first asked for. Beside it lies the source as `<header>.metal`, for people to read.
 
 cmake_minimum_required(VERSION 3.26)
+include("${CMAKE_CURRENT_LIST_DIR}/KernelUnits.cmake")
+get_filename_component(KERNEL_UNITS_DIR "${KERNEL_UNITS_DIR}" REALPATH) # as shaders are named below
 
 # kernel_expand(<file> <result>): the text of a file with its own headers in place, each once.
 function(kernel_expand file result)
@@ -15,7 +18,8 @@ function(kernel_expand file result)
   set_property(GLOBAL APPEND PROPERTY KERNEL_EXPANDED "${file}")
   file(READ "${file}" text)
   string(REGEX REPLACE "#[ \t]*pragma[ \t]+once" "" text "${text}")
-  get_filename_component(directory "${file}" DIRECTORY)
+  kernel_home(home "${file}")
+  get_filename_component(directory "${home}" DIRECTORY)
   set(expanded "")
   while("${text}" MATCHES "#[ \t]*include[ \t]+\"([^\"\n]+)\"")
     set(line "${CMAKE_MATCH_0}")

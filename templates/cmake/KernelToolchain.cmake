@@ -71,7 +71,8 @@ function(kernel_make_reproducible)
     return()
   endif()
   # The last one that fits is taken, and all the others may lie in the project.
-  foreach(pair IN ITEMS "${KERNEL_PROJECT_DIR}=." "${PROJECT_BINARY_DIR}=build" "${PROJECT_SOURCE_DIR}=generated")
+  foreach(pair IN ITEMS "${KERNEL_PROJECT_DIR}=." "${PROJECT_BINARY_DIR}=build" "${PROJECT_SOURCE_DIR}=generated"
+      "${KERNEL_UNITS_DIR}=.")
     kernel_add_host_options("-ffile-prefix-map=${pair}")
   endforeach()
 endfunction()

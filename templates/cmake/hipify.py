@@ -46,14 +46,20 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--torch", type=Path, required=True)
     parser.add_argument("--project", type=Path, required=True)
+    parser.add_argument("--units", type=Path, help="sources below it stand for files of the project")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--include", type=Path, action="append", default=[])
     parser.add_argument("sources", type=Path, nargs="*")
     arguments = parser.parse_args()
 
-    copy_code(arguments.project, arguments.output)
+    roots = [root for root in (arguments.units, arguments.project) if root is not None]
+    for root in roots:
+        copy_code(root, arguments.output)
     output = arguments.output
-    copies = {path: output / path.relative_to(arguments.project) for path in arguments.sources + arguments.include}
+    copies = {
+        path: output / next(path.relative_to(root) for root in roots if path.is_relative_to(root))
+        for path in arguments.sources + arguments.include
+    }
     cuda = [str(copies[source]) for source in arguments.sources if source.suffix == ".cu"]
     translated = {}
     if cuda:

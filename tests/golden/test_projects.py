@@ -34,6 +34,7 @@ ENVIRONMENTS = {
     "cuda-stable-abi": make_environment(host=HostPlatform("aarch64", "linux"), torch="2.11", cuda="12.6"),
     "faces": CUDA,
     "hostile-flags": CPU,
+    "instantiate": CUDA,
     "metal": make_environment(host=HostPlatform("aarch64", "darwin")),
     "noarch": make_environment(torch=None),
     "rocm": make_environment(rocm="7.1"),
@@ -46,6 +47,12 @@ ENVIRONMENTS = {
 def plan_case(case: str) -> BuildPlan:
     spec = load_spec(PROJECTS / case, check_files=False).spec
     return plan_build(spec, ENVIRONMENTS[case], INPUTS_DIGEST)
+
+
+def read_templates(plan: BuildPlan) -> dict[PurePosixPath, str]:
+    """The templates that a case declares units of."""
+    paths = {path for component in plan.spec.components for path in component.templates}
+    return {path: (plan.spec.root / path).read_text(encoding="utf-8") for path in paths}
 
 
 def find_original(path: PurePosixPath, content: bytes) -> Path | None:
@@ -62,7 +69,7 @@ def list_expected(case: str) -> dict[PurePosixPath, bytes]:
     expected = {PurePosixPath("plan.json"): description.encode()}
     for toolchain in plan.toolchains:
         listed = []
-        for path, content in render_project(plan, toolchain).items():
+        for path, content in render_project(plan, toolchain, read_templates(plan)).items():
             original = find_original(path, content)
             if original is None:
                 expected[PurePosixPath(str(toolchain), path)] = content
@@ -79,7 +86,7 @@ def test_generated_project(case: str) -> None:
     expected = list_expected(case)
     if os.environ.get("UPDATE_GOLDEN"):
         for path in folder.iterdir():
-            if path.is_dir():
+            if path.is_dir() and not list(path.rglob("*.j2")):
                 shutil.rmtree(path)
         for name, content in expected.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +94,7 @@ def test_generated_project(case: str) -> None:
     present = {
         PurePosixPath(path.relative_to(folder).as_posix()): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "build.toml"
+        if path.is_file() and path.name != "build.toml" and path.suffix != ".j2"
     }
     assert sorted(present) == sorted(expected), "a golden file is missing, or nothing makes it any more"
     for name, content in expected.items():
@@ -107,6 +114,6 @@ def test_no_generated_file_holds_a_path_of_this_machine() -> None:
     for case in ENVIRONMENTS:
         plan = plan_case(case)
         for toolchain in plan.toolchains:
-            files: FileSet = render_project(plan, toolchain)
+            files: FileSet = render_project(plan, toolchain, read_templates(plan))
             for path, content in files.items():
                 assert str(PROJECTS.parents[2]).encode() not in content, (case, path)

@@ -49,6 +49,18 @@ def test_a_stable_kernel_loads_and_is_named_after_its_oldest_torch(
     assert load_kernel(project, f"kernel.relu({SAMPLE}).tolist()") == [0.0, 0.5]
 
 
+def test_the_units_of_a_template_are_compiled_and_called(built_project: BuiltProject, load_kernel: LoadKernel) -> None:
+    """Slopes of 2 and 3 for positive values, and a leaky 2 for negative ones."""
+    project = built_project("relu-stable")
+    answers = load_kernel(project, "[kernel.add_slopes(value) for value in (4.0, -4.0)]")
+    assert answers == [8 + 100 * 12 + 10000 * 8, 10000 * -2]
+    made = project / ".kernel-builder/cpu/project/units/relu_cpu"
+    assert {path.name for path in made.iterdir()} == {
+        f"slope_{values}.cpp" for values in ("leaky_2", "no_leaky_2", "no_leaky_3")
+    }
+    assert not list(project.glob("relu_cpu/*leaky*")), "the author's own directory stays as it is"
+
+
 def test_a_python_kernel_has_a_variant_for_each_backend(built_project: BuiltProject, load_kernel: LoadKernel) -> None:
     project = built_project("relu-noarch")
     assert {path.name for path in (project / "build").iterdir()} == {"torch-cpu", "torch-cuda"}
@@ -84,18 +96,28 @@ def test_a_second_build_compiles_nothing(built_project: BuiltProject, run_builde
     assert list_files(tmp_path / "again") == before
 
 
-def test_a_changed_source_is_compiled_alone(copy_project: CopyProject, run_builder: Build, tmp_path: Path) -> None:
+def test_what_changed_is_compiled_alone(copy_project: CopyProject, run_builder: Build, tmp_path: Path) -> None:
+    """A source that is another one, and an axis that has another value in the place of one that is gone."""
     project = copy_project("relu-stable", tmp_path)
+    text = (
+        (project / "build.toml")
+        .read_text(encoding="utf-8")
+        .replace("exclude = [", "exclude = [{ slope = {0}, leaky = true }, ")
+    )
+    text = text.replace("slope = [2, 3]", "slope = [2, 3, {0}]")
+    (project / "build.toml").write_text(text.replace("{0}", "4"), encoding="utf-8")
     assert run_builder("build", project).returncode == 0
     old = json.loads((only_artifact(project) / "metadata.json").read_text(encoding="utf-8"))
     with (project / "torch-ext/torch_binding.cpp").open("a", encoding="utf-8") as source:
         source.write("// changed\n")
+    (project / "build.toml").write_text(text.replace("{0}", "5"), encoding="utf-8")
     result = run_builder("build", "--json", project)
     assert result.returncode == 0, result.stderr
     new = json.loads((only_artifact(project) / "metadata.json").read_text(encoding="utf-8"))
     assert new["id"] != old["id"], "other content must not register ops under the same name"
     names = {timing["name"] for timing in json.loads(result.stdout)["backends"][0]["timings"]}
-    assert names == {"torch-ext/torch_binding.cpp", f"{new['id']}.abi3.so"}
+    assert names == {"torch-ext/torch_binding.cpp", "relu_cpu/slope_no_leaky_5.cpp", f"{new['id']}.abi3.so"}
+    assert not list((project / ".kernel-builder/cpu/project/units").rglob("*_4.cpp"))
     assert not list((project / ".kernel-builder/cpu/build").glob(f"{old['id']}*"))
 
 
@@ -112,7 +134,7 @@ def test_a_source_that_uses_its_name_unseen_does_not_compile(
     assert result.returncode == 5
     assert "list it in `src` of the component" in result.stderr
     text = (project / "build.toml").read_text(encoding="utf-8")
-    listed = text.replace('["relu_cpu/relu.cpp"]', '["relu_cpu/relu.cpp", "unlisted/name.h"]')
+    listed = text.replace('"relu_cpu/slope.h"]', '"relu_cpu/slope.h", "unlisted/name.h"]')
     (project / "build.toml").write_text(listed, encoding="utf-8")
     result = run_builder("build", project)
     assert result.returncode == 0, result.stderr

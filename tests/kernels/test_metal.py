@@ -113,6 +113,7 @@ def test_source_that_is_embedded_is_whole(spaced: Path, tmp_path: Path) -> None:
     template = ROOT / "templates" / "cmake"
     command = [sys.executable, "-m", "cmake", f"-DINPUTS={';'.join(map(str, SHADERS))}", "-DINCLUDE="]
     command += [f"-DOUTPUT={tmp_path / 'shaders.h'}", f"-DTEMPLATE={template / 'kernel_shaders.h.in'}"]
+    command += [f"-DKERNEL_PROJECT_DIR={ROOT}", f"-DKERNEL_UNITS_DIR={tmp_path / 'units'}"]
     subprocess.run([*command, "-P", str(template / "EmbedShaders.cmake")], check=True)
     text = (tmp_path / "shaders.h.metal").read_text(encoding="utf-8")
     assert '#include "' not in text

@@ -7,7 +7,7 @@ import pytest
 
 from kernel_builder.backend import Backend
 from kernel_builder.includes import declare_torch
-from kernel_builder.spec.model import BuildSpec, Component, Dependency
+from kernel_builder.spec.model import BuildSpec, Component, Dependency, InstantiationMatrix
 from tests.unit.plan.projects import make_spec
 
 
@@ -40,6 +40,18 @@ def test_an_include_of_torch_counts_as_a_dependency(
     spec, found = declare_torch(make(tmp_path, files, *include))
     assert found == {"part": told}
     assert spec.components[0].depends == (Dependency.TORCH,)
+
+
+def test_a_unit_includes_what_its_axes_say(tmp_path: Path) -> None:
+    """Beside its template, as if it stood there."""
+    files = {"src/unit.cpp.j2": '#include "{{ part }}.h"', "src/plain.h": "", "src/other.h": "#include <torch/all.h>"}
+    spec = make(tmp_path, files)
+    told = {"part": "`src/other.h` includes `torch/all.h`"}
+    cases: list[tuple[tuple[str, ...], dict[str, str]]] = [(("plain",), {}), (("plain", "other"), told)]
+    for parts, found in cases:
+        matrix = InstantiationMatrix(PurePosixPath("src/unit.cpp.j2"), {"part": parts})
+        part = replace(spec.components[0], instantiate=(matrix,))
+        assert declare_torch(replace(spec, components=(part,)))[1] == found
 
 
 @pytest.mark.parametrize(

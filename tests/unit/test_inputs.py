@@ -176,3 +176,39 @@ def test_a_header_that_uses_the_unique_id_may_be_included_by_all(project: Path) 
 
 def test_python_alone_has_no_such_sources(tmp_path: Path) -> None:
     assert list_unnamed(Path(shutil.copytree(FIXTURES / "relu-noarch", tmp_path / "noarch"))) == set()
+
+
+def test_the_text_of_templates_is_what_was_digested(tmp_path: Path) -> None:
+    project = Path(shutil.copytree(FIXTURES / "relu-stable", tmp_path / "stable"))
+    template, header = PurePosixPath("relu_cpu/slope.cpp.j2"), PurePosixPath("relu_cpu/slope.h")
+    spec = load_spec(project).spec
+    before = probe_inputs(spec)
+    assert {template, header} <= before.files.keys()
+    assert before.templates == {template: (project / template).read_text(encoding="utf-8")}
+    with (project / template).open("a", encoding="utf-8") as stream:
+        stream.write("// TORCH_EXTENSION_NAME\n")
+    after = probe_inputs(spec)
+    assert before.digest != after.digest
+    assert before.digest_component(spec.components[0]) != after.digest_component(spec.components[0])
+    units = {PurePosixPath(f"relu_cpu/slope_{values}.cpp") for values in ("leaky_2", "no_leaky_2", "no_leaky_3")}
+    assert units <= set(before.list_unnamed(spec))
+    assert not units & set(after.list_unnamed(spec))
+
+
+def test_the_digest_of_a_component_counts_its_axes(tmp_path: Path) -> None:
+    project = Path(shutil.copytree(FIXTURES / "relu-stable", tmp_path / "stable"))
+    before = load_spec(project).spec
+    text = (project / "build.toml").read_text(encoding="utf-8")
+    (project / "build.toml").write_text(text.replace("slope = [2, 3]", "slope = [3, 4]"), encoding="utf-8")
+    after = load_spec(project).spec
+    digests = {probe_inputs(spec).digest_component(spec.components[0]) for spec in (before, after)}
+    assert len(digests) == 2
+
+
+@pytest.mark.parametrize("content", [b"{{ slope.x }}", b"\xff"])
+def test_a_template_that_is_spoiled_after_it_was_checked_is_told(content: bytes, tmp_path: Path) -> None:
+    project = Path(shutil.copytree(FIXTURES / "relu-stable", tmp_path / "stable"))
+    spec = load_spec(project).spec
+    (project / "relu_cpu/slope.cpp.j2").write_bytes(content)
+    with pytest.raises(BadInputError, match=r"`relu_cpu/slope.cpp.j2` (takes the attribute|is not UTF-8)"):
+        probe_inputs(spec)

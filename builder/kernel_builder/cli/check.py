@@ -11,7 +11,7 @@ from kernel_builder.cli.console import Console
 from kernel_builder.cli.options import json_option, pass_console, project_argument, talk_options
 from kernel_builder.cli.serialize import as_json
 from kernel_builder.errors import CompileError
-from kernel_builder.spec.model import BuildSpec, TorchFramework, TorchNoarchFramework, TvmFfiFramework
+from kernel_builder.spec.model import BuildSpec, Component, TorchFramework, TorchNoarchFramework, TvmFfiFramework
 from kernel_builder.spec.reader import load_spec
 
 if TYPE_CHECKING:
@@ -82,11 +82,19 @@ def _summarise(spec: BuildSpec) -> list[str]:
     if spec.components:
         lines.append("")
         lines += [
-            f"  [kernel.{component.name}]  {component.backend}, {_count(len(component.src), 'source')}"
+            f"  [kernel.{component.name}]  {component.backend}, {_tell_sources(component)}"
             for component in spec.components
         ]
     lines += [f"  [face.{face.name}]" for face in spec.faces]
     return lines
+
+
+def _tell_sources(component: Component) -> str:
+    told = _count(len(component.src), "source")
+    if component.instantiate:
+        units, templates = len(component.instantiations), len(component.templates)
+        told += f", {_count(units, 'unit')} of {_count(templates, 'template')}"
+    return told
 
 
 def _count(number: int, noun: str) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from kernel_builder.disk import FULL_HINT
 from kernel_builder.errors import CompileError, Location, Problem
@@ -50,12 +50,19 @@ class _Diagnostic:
 
 
 def explain_failure(
-    lines: Sequence[str], *, what: str, project: Path, log: Path, disk_full: bool = False
+    lines: Sequence[str],
+    *,
+    what: str,
+    project: Path,
+    log: Path,
+    disk_full: bool = False,
+    templates: Mapping[Path, PurePosixPath] | None = None,
 ) -> CompileError:
     """Make the error of a build that failed.
 
     what: what was built, such as `cpu`. project: the kernel project; its files are named relative to it. log: where
-    all the lines are. disk_full: whether that is so, for tools that end without a word.
+    all the lines are. disk_full: whether that is so, for tools that end without a word. templates: unit in the
+    generated project -> what it was made of.
     """
     found = list(_take_first(_find_diagnostics(lines), _MOST_PROBLEMS))
     whole = f"the whole output is in `{log}`"
@@ -65,7 +72,7 @@ def explain_failure(
     if not found:
         tail = "\n".join(f"    {line}" for line in lines[-_TAIL:]) or "    (it said nothing)"
         return CompileError(Problem(f"building for {what} failed:\n{tail}", hint=last))
-    problems = [_to_problem(diagnostic, what, project.resolve()) for diagnostic in found]
+    problems = [_to_problem(diagnostic, what, project.resolve(), templates or {}) for diagnostic in found]
     problems[-1] = Problem(problems[-1].message, problems[-1].location, last)
     return CompileError(problems)
 
@@ -119,12 +126,14 @@ def _take_paragraph(lines: Sequence[str], start: int) -> Iterator[str]:
             yield line.strip()
 
 
-def _to_problem(diagnostic: _Diagnostic, what: str, project: Path) -> Problem:
+def _to_problem(diagnostic: _Diagnostic, what: str, project: Path, templates: Mapping[Path, PurePosixPath]) -> Problem:
     text = "\n".join([diagnostic.text.translate(_QUOTES), *(f"  {line}" for line in diagnostic.excerpt)])
     if diagnostic.file is None:
         return Problem(f"building for {what} failed: {text}")
+    template = templates.get(Path(diagnostic.file))
+    subject = "compiling" if template is None else f"compiling what `{template}` makes"
     return Problem(
-        f"compiling for {what} failed: {text}", Location(_shorten(diagnostic.file, project), diagnostic.line)
+        f"{subject} for {what} failed: {text}", Location(_shorten(diagnostic.file, project), diagnostic.line)
     )
 
 

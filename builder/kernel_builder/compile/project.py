@@ -31,7 +31,7 @@ from kernel_builder.plan import BuildPlan, ToolchainKey, TorchSdkKey, VariantPla
 from kernel_builder.progress import FileStarted, Listener, step
 from kernel_builder.remedy import install_command
 from kernel_builder.render.fileset import FileSet
-from kernel_builder.render.project import list_sdk_variables
+from kernel_builder.render.project import UNITS, list_sdk_variables
 from kernel_builder.resources import count_heavy_jobs, probe_free_memory
 from kernel_builder.spec.model import Framework, TorchFramework, TorchNoarchFramework, TvmFfiFramework
 from kernel_builder.toolchains import Toolkit
@@ -166,6 +166,11 @@ def _build_wheel(
             project=plan.spec.root,
             log=workspace.log_file(key),
             disk_full=is_full(workspace.root),
+            templates={
+                workspace.project_dir(key) / UNITS / unit.path: unit.template
+                for component in plan.spec.components
+                for unit in component.instantiations
+            },
         ) from error
 
 
@@ -220,4 +225,4 @@ def _drop_old_libraries(build_dir: Path, variants: Iterable[VariantPlan]) -> Non
 
 def _list_sources(plan: BuildPlan) -> list[PurePosixPath]:
     framework = () if isinstance(plan.spec.framework, TorchNoarchFramework) else plan.spec.framework.src
-    return [*framework, *(source for component in plan.spec.components for source in component.src)]
+    return [*framework, *(source for component in plan.spec.components for source in component.sources)]

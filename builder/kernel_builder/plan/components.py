@@ -54,7 +54,7 @@ def choose_components(spec: BuildSpec, backend: Backend, offer: ToolchainOffer) 
             listed = ", ".join(f"`{arch}`" for arch in asked)
             reason = f"`kernel.{component.name}` asks for {listed}, and {backend} {toolkit} is built for none of these"
             return ComponentChoice(refusal=reason)
-        if has_device_code(component.src):
+        if has_device_code(component.sources):
             archs.update(decided)
         chosen.append(_settle(component, decided, toolkit))
     # Sources of the binding are compiled for all archs of the variant, or for the default ones if they are alone.

@@ -99,6 +99,7 @@ def _describe_toolchain(plan: BuildPlan, key: ToolchainKey) -> dict[str, Any]:
 def _describe_unit(unit: Unit) -> dict[str, Any]:
     return {
         "source": str(unit.source),
+        "template": _text(unit.template),
         "component": unit.component,
         "language": unit.language,
         "shared": unit.is_shared,

@@ -47,7 +47,8 @@ def _without(component: Component, taken: AbstractSet[PurePosixPath]) -> Compone
     if taken.isdisjoint(component.src):
         return component
     src = tuple(path for path in component.src if path not in taken)
-    return replace(component, src=src) if any(language_of(path) is not None for path in src) else None
+    left = replace(component, src=src)
+    return left if any(language_of(path) is not None for path in left.sources) else None
 
 
 def _merge(group: tuple[Component, ...], sources: tuple[PurePosixPath, ...]) -> Component:
@@ -65,6 +66,7 @@ def _merge(group: tuple[Component, ...], sources: tuple[PurePosixPath, ...]) -> 
         rocm_archs=sort_archs(arch for each in group for arch in each.rocm_archs),
         hip_flags=tuple(flag for each in group for flag in each.hip_flags),
         sycl_flags=tuple(flag for each in group for flag in each.sycl_flags),
+        instantiate=(),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -44,13 +44,17 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One start of a compiler. variants: the unique ids of those that its object is linked into."""
+    """One start of a compiler. variants: the unique ids of those that its object is linked into.
+
+    template: what the source is made of; None for a file that the author wrote.
+    """
 
     source: PurePosixPath
     component: str
     language: str
     variants: tuple[str, ...]
     cost: Cost
+    template: PurePosixPath | None = None
 
     @property
     def is_shared(self) -> bool:
@@ -94,7 +98,9 @@ def list_units(plan: BuildPlan, toolchain: ToolchainKey) -> tuple[Unit, ...]:
     for component in variants[0].components:
         groups = [ids] if is_shared(component, variants) else [(unique_id,) for unique_id in ids]
         for variant, group in zip(variants, groups, strict=False):
-            units.extend(_list_sources(component.src, component.name, group, estimate_cost(variant, component)))
+            costs = estimate_cost(variant, component)
+            templates = {unit.path: unit.template for unit in component.instantiations}
+            units.extend(_list_sources(component.sources, component.name, group, costs, templates))
     return tuple(units)
 
 
@@ -133,12 +139,16 @@ def _headers_of(variant: VariantPlan, component: Component | None) -> str:
 
 
 def _list_sources(
-    sources: Iterable[PurePosixPath], component: str, ids: tuple[str, ...], costs: dict[str, Cost]
+    sources: Iterable[PurePosixPath],
+    component: str,
+    ids: tuple[str, ...],
+    costs: dict[str, Cost],
+    templates: Mapping[PurePosixPath, PurePosixPath] | None = None,
 ) -> Iterator[Unit]:
     for source in sources:
         language = language_of(source)
         if language is not None:
-            yield Unit(source, component, language, ids, costs[language])
+            yield Unit(source, component, language, ids, costs[language], (templates or {}).get(source))
 
 
 def _find_cost(language: str, headers: str, archs: int) -> Cost:

@@ -77,6 +77,7 @@ def _list_bindings(spec: BuildSpec, variants: tuple[VariantPlan, ...]) -> Iterat
             "target": _own_target(variant, _binding_name(variant)),
             "variants": (variant.unique_id,),
             "sources": framework.src,
+            "units": (),
             "include": framework.include,
             "flags": _flag_values(framework),
             "archs": variant.archs if has_device_code(framework.src) else (),
@@ -96,11 +97,12 @@ def _component_values(variant: VariantPlan, component: Component, target: str, i
         "target": target,
         "variants": ids,
         "sources": component.src,
+        "units": tuple(unit.path for unit in component.instantiations),
         "include": component.include,
         "flags": _flag_values(component),
-        "archs": (component.cuda_capabilities or component.rocm_archs) if has_device_code(component.src) else (),
+        "archs": (component.cuda_capabilities or component.rocm_archs) if has_device_code(component.sources) else (),
         "libraries": tuple(_LIBRARIES[item][0] for item in sorted(component.depends) if item in _LIBRARIES),
-        "is_heavy": is_heavy(variant, component, component.src),
+        "is_heavy": is_heavy(variant, component, component.sources),
     }
 
 

@@ -21,6 +21,7 @@ from kernel_builder.render.quoting import (
     quote_target,
     quote_targets,
     quote_toml,
+    quote_units,
 )
 
 _FILTERS = {
@@ -38,6 +39,7 @@ _FILTERS = {
     "pystr": quote_python,
     "target": quote_target,
     "toml": quote_toml,
+    "units": quote_units,
     "words": quote_targets,
 }
 

@@ -5,7 +5,7 @@ The templates are lists of calls; what the calls do is in plain CMake modules, w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,9 +15,10 @@ from kernel_builder.render.components import list_components, list_libraries
 from kernel_builder.render.environment import read_template, render_template
 from kernel_builder.render.fileset import FileSet
 from kernel_builder.spec.model import BuildSpec
+from kernel_builder.spec.unit_template import parse_template
 from kernel_builder.variant import ArchVariant, NoarchVariant, TorchAbi, TorchStableAbi, TvmFfiAbi
 
-_MODULES = ("KernelCompat", "KernelPackage", "KernelProject", "KernelToolchain")
+_MODULES = ("KernelCompat", "KernelPackage", "KernelProject", "KernelToolchain", "KernelUnits")
 _BACKEND_FILES: dict[Backend, tuple[str, ...]] = {
     # The first one is copied as the backend of the project, the others under their own names.
     Backend.CPU: ("backend/Cpu.cmake",),
@@ -33,6 +34,9 @@ _BACKEND_FILES: dict[Backend, tuple[str, ...]] = {
     Backend.ROCM: ("backend/Rocm.cmake", "hipify.py"),
     Backend.XPU: ("backend/Xpu.cmake",),
 }
+UNITS = "units"
+"""The directory of a generated project that holds what was made of templates, by the place beside these."""
+
 _SDK_VARIABLE = "KERNEL_TORCH_SDK"
 _COMPAT = ("clocks.c", "cxx.cpp", "files.c", "forward.h", "math.c", "numbers.c", "single_threaded.c", "threads.c")
 _LANGUAGES = {
@@ -44,12 +48,14 @@ _LANGUAGES = {
 }
 
 
-def render_project(plan: BuildPlan, toolchain: ToolchainKey) -> FileSet:
+def render_project(
+    plan: BuildPlan, toolchain: ToolchainKey, templates: Mapping[PurePosixPath, str] | None = None
+) -> FileSet:
     """Write the project that builds all variants of one toolchain, in memory.
 
-    Equal plans give equal bytes, wherever the kernel project lies. The project is configured with
-    `KERNEL_PROJECT_DIR`, the directory of `build.toml`, and for variants that are compiled against torch with
-    `list_sdk_variables`. It installs `<kernel name>/<variant>/...`.
+    templates: the text of each template that its components name. Equal plans and templates give equal bytes, wherever
+    the kernel project lies. The project is configured with `KERNEL_PROJECT_DIR`, the directory of `build.toml`, and for
+    variants that are compiled against torch with `list_sdk_variables`. It installs `<kernel name>/<variant>/...`.
 
     Raises `ValueError` when the plan has no variant of that toolchain.
     """
@@ -67,6 +73,10 @@ def render_project(plan: BuildPlan, toolchain: ToolchainKey) -> FileSet:
     )
     for variant in variants:
         files[f"ops/{variant.unique_id}/_ops.py"] = _render_ops(variant)
+    for component in variants[0].components:
+        for unit in component.instantiations:
+            template = parse_template((templates or {})[unit.template])
+            files[f"{UNITS}/{unit.path}"] = template.render(unit.values)
     return FileSet({PurePosixPath(path): content for path, content in files.items()})
 
 

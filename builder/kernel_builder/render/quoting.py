@@ -14,6 +14,7 @@ from kernel_builder.spec.names import SHELL_OPERATORS
 
 _TARGET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _PROJECT_DIR = "${KERNEL_PROJECT_DIR}"
+_UNITS_DIR = "${KERNEL_UNITS_DIR}"
 _SPLITS_LISTS = ";[]"
 _CMAKE_ESCAPES = {"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _GENEX_ESCAPES = {"$<": "$<1:$><", ">": "$<ANGLE-R>", ",": "$<COMMA>"}
@@ -53,6 +54,11 @@ def quote_path(path: PurePosixPath) -> Quoted:
 def quote_paths(paths: Iterable[PurePosixPath]) -> Quoted:
     """CMake arguments, one for each file, one a line."""
     return Quoted("\n    ".join(quote_path(path) for path in paths))
+
+
+def quote_units(paths: Iterable[PurePosixPath]) -> Quoted:
+    """CMake arguments, one for each unit, one a line: files of the generated project that stand for these."""
+    return Quoted("\n    ".join(quote_path(path).replace(_PROJECT_DIR, _UNITS_DIR, 1) for path in paths))
 
 
 def quote_flags(flags: Iterable[str]) -> Quoted:

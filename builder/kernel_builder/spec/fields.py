@@ -149,6 +149,26 @@ class Fields:
         ]
         return tuple(fields for fields in opened if fields is not None)
 
+    def free_table(self, name: str) -> dict[str, Any] | None:
+        """A nested table whose keys are the author's own; None when it is absent or refused."""
+        value = self._take(name)
+        if value is None or isinstance(value, dict):
+            return value
+        self._refuse_type((*self.path, name), "a table", value, f"{name} = {self.table.key(name).example}")
+        return None
+
+    def free_tables(self, name: str) -> tuple[dict[str, Any], ...] | None:
+        """An array of such tables, empty when it is absent; None when something of it is refused."""
+        if self.has(name) and not isinstance(self.values[name], list):
+            self._array(name, "an array of tables")
+            return None
+        values = self._array(name, "an array of tables")
+        example = f"{name} = {self.table.key(name).example}" if values else ""
+        strays = [(index, value) for index, value in enumerate(values) if not isinstance(value, dict)]
+        for index, value in strays[:1]:
+            self._refuse_type((*self.path, name, index), "a table", value, example)
+        return None if strays else tuple(value for value in values if isinstance(value, dict))
+
     def named_tables(self, name: str, schema: Callable[[dict[str, Any]], Table]) -> Iterator[tuple[str, Fields]]:
         """The tables `[name.<anything>]`, sorted; `schema` chooses one for each by its values."""
         tables = self._take(name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
@@ -113,9 +114,77 @@ class TvmFfiFramework:
 Framework: TypeAlias = TorchFramework | TorchNoarchFramework | TvmFfiFramework
 
 
+AxisValue: TypeAlias = str | int | bool
+TEMPLATE_SUFFIX = ".j2"
+
+
+@dataclass(frozen=True, slots=True)
+class Instantiation:
+    """One translation unit that is made of a template. It lies in the generated project alone.
+
+    path: where in the project it would stand, beside its template. values: variable of the template -> its value.
+    """
+
+    path: PurePosixPath
+    template: PurePosixPath
+    values: dict[str, AxisValue]
+
+
+@dataclass(frozen=True, slots=True)
+class InstantiationMatrix:
+    """`[[kernel.<name>.instantiate]]`: a template, and the values of its variables.
+
+    axes: sorted by name, since the order of keys means nothing in TOML. exclude: the points without a unit; each entry
+    stands for all points that have its values.
+    """
+
+    template: PurePosixPath
+    axes: dict[str, tuple[AxisValue, ...]]
+    exclude: tuple[dict[str, AxisValue], ...] = ()
+
+    @property
+    def source_suffix(self) -> str:
+        """The suffix of its units: `.cu` for `forward.cu.j2`."""
+        return PurePosixPath(self.template.stem).suffix
+
+    @property
+    def instantiations(self) -> tuple[Instantiation, ...]:
+        """One unit for each point of the product that is not excluded; the last axis runs fastest."""
+        points = (dict(zip(self.axes, values, strict=True)) for values in product(*self.axes.values()))
+        return tuple(
+            Instantiation(
+                self.template.with_name(name_unit(self.template, point)),
+                self.template,
+                {name_variable(axis): value for axis, value in point.items()},
+            )
+            for point in points
+            if not any(entry.items() <= point.items() for entry in self.exclude)
+        )
+
+
+def name_variable(axis: str) -> str:
+    """The name of an axis in a template: dashes become underscores."""
+    return axis.replace("-", "_")
+
+
+def name_unit(template: PurePosixPath, point: dict[str, AxisValue]) -> str:
+    """The file name of a unit: that of the template, with the values of the axes before the suffix.
+
+    A boolean is told by the name of its axis: `causal` or `no_causal`.
+    """
+    source = PurePosixPath(template.name.removesuffix(TEMPLATE_SUFFIX))
+    words = [source.stem]
+    for axis, value in point.items():
+        words.append(str(value) if not isinstance(value, bool) else f"{'' if value else 'no_'}{name_variable(axis)}")
+    return "_".join(words) + source.suffix
+
+
 @dataclass(frozen=True, slots=True)
 class Component:
-    """`[kernel.<name>]`: sources for one backend. Keys of other backends keep their empty default."""
+    """`[kernel.<name>]`: sources for one backend. Keys of other backends keep their empty default.
+
+    src: what the author lists; what is compiled has the units of `instantiate` beside it, see `sources`.
+    """
 
     name: str
     backend: Backend
@@ -129,6 +198,22 @@ class Component:
     rocm_archs: tuple[str, ...] = ()
     hip_flags: tuple[str, ...] = ()
     sycl_flags: tuple[str, ...] = ()
+    instantiate: tuple[InstantiationMatrix, ...] = ()
+
+    @property
+    def instantiations(self) -> tuple[Instantiation, ...]:
+        """The units that are made of its templates."""
+        return tuple(unit for matrix in self.instantiate for unit in matrix.instantiations)
+
+    @property
+    def templates(self) -> tuple[PurePosixPath, ...]:
+        """The files that its units are made of."""
+        return tuple(dict.fromkeys(matrix.template for matrix in self.instantiate))
+
+    @property
+    def sources(self) -> tuple[PurePosixPath, ...]:
+        """The listed files, and the units as if they stood beside their templates."""
+        return (*self.src, *(unit.path for unit in self.instantiations))
 
     @property
     def needs_torch(self) -> bool:

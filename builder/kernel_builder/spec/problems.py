@@ -102,9 +102,11 @@ class ProblemCollector:
         self._kept[path] = indices
 
     def _in_file(self, path: KeyPath) -> KeyPath:
-        index = path[-1] if path else None
-        kept = self._kept.get(path[:-1])
-        return path if kept is None or not isinstance(index, int) else (*path[:-1], kept[index])
+        found: KeyPath = ()
+        for part in path:
+            kept = self._kept.get(found)
+            found = (*found, part if kept is None or not isinstance(part, int) else kept[part])
+        return found
 
     def has_failed(self, path: KeyPath) -> bool:
         """Whether an error was noted at `path`, inside it or around it."""

@@ -15,7 +15,8 @@ from kernel_builder.spec.files import FILE_RULES, read_build_file
 from kernel_builder.spec.locate import Locator
 from kernel_builder.spec.model import BuildSpec
 from kernel_builder.spec.problems import ProblemCollector, show
-from kernel_builder.spec.rules import RULES, Rule
+from kernel_builder.spec.remark import Rule
+from kernel_builder.spec.rules import RULES
 from kernel_builder.spec.schema import ROOT
 from kernel_builder.spec.sections import SectionReader
 

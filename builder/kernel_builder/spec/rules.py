@@ -2,61 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
-from pathlib import PurePosixPath
+from collections.abc import Collection, Iterator, Sequence
 
 from kernel_builder.backend import FACTS, Backend
 from kernel_builder.python_depends import BACKEND_PYTHON_DEPENDS, PYTHON_DEPENDS
 from kernel_builder.spec.locate import KeyPath, render_key
-from kernel_builder.spec.model import (
-    BuildSpec,
-    Component,
-    KernelDependency,
-    TorchFramework,
-    TorchNoarchFramework,
-    TvmFfiFramework,
+from kernel_builder.spec.model import BuildSpec, KernelDependency, TorchFramework, TorchNoarchFramework
+from kernel_builder.spec.remark import Remark, Rule
+from kernel_builder.spec.source_rules import (
+    check_component_sources,
+    check_cuda_paths,
+    check_duplicate_sources,
+    check_instantiations,
 )
-from kernel_builder.spec.names import find_shell_character
 from kernel_builder.variant import parse_variant
 from kernel_builder.version import MinorVersion
 
-COMPILED_SUFFIXES = frozenset(
-    {".c", ".cc", ".cpp", ".cxx", ".c++", ".cu", ".hip", ".m", ".mm", ".metal", ".sycl", ".s", ".S"}
-)
-
 _BACKENDS: KeyPath = ("general", "backends")
-
-
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """What a rule found: an error, or a notice that stops nothing."""
-
-    path: KeyPath
-    message: str
-    hint: str | None = None
-    is_error: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A named rule. It is skipped when the reader has refused something at one of the key paths that it needs."""
-
-    name: str
-    check: Callable[[BuildSpec], Iterator[Remark]]
-    needs: tuple[KeyPath, ...] = ()
-
-
-def framework_key(spec: BuildSpec) -> str:
-    """The name of the framework's table."""
-    match spec.framework:
-        case TorchFramework():
-            return "torch"
-        case TorchNoarchFramework():
-            return "torch-noarch"
-        case TvmFfiFramework():
-            return "tvm-ffi"
 
 
 def check_some_backend(spec: BuildSpec) -> Iterator[Remark]:
@@ -99,14 +61,6 @@ def check_backends_have_sources(spec: BuildSpec) -> Iterator[Remark]:
             )
 
 
-def check_component_sources(spec: BuildSpec) -> Iterator[Remark]:
-    """A component has sources."""
-    for component in spec.components:
-        if not component.src:
-            message = f"`kernel.{component.name}` has no sources"
-            yield Remark(("kernel", component.name, "src"), message, "list them in `src`, or remove the component")
-
-
 def check_noarch_components(spec: BuildSpec) -> Iterator[Remark]:
     """A project without compiled code needs no components."""
     if isinstance(spec.framework, TorchNoarchFramework):
@@ -141,54 +95,6 @@ def check_cuda_minver(spec: BuildSpec) -> Iterator[Remark]:
                 f"and `general.cuda.maxver` is {cuda.maxver}"
             )
             yield Remark(("kernel", component.name, "cuda-minver"), message, is_error=False)
-
-
-def check_duplicate_sources(spec: BuildSpec) -> Iterator[Remark]:
-    """A file is listed once in a component, and a compiled file in one component of a backend.
-
-    Only a compiled file that one list names twice is an error: it is a slip. Kernel authors do name one in two
-    components, for two sets of flags, and have it compiled once.
-    """
-    framework_src = () if isinstance(spec.framework, TorchNoarchFramework) else spec.framework.src
-    table = framework_key(spec)
-    yield from _check_repeats({}, (table, "src"), framework_src)
-    by_backend = sorted(spec.components, key=lambda component: component.backend)
-    for _, components in groupby(by_backend, key=lambda component: component.backend):
-        owners: dict[PurePosixPath, KeyPath] = dict.fromkeys(framework_src, (table, "src"))
-        for component in components:
-            yield from _check_repeats(owners, ("kernel", component.name, "src"), component.src)
-
-
-def _check_repeats(
-    owners: dict[PurePosixPath, KeyPath], owner: KeyPath, paths: tuple[PurePosixPath, ...]
-) -> Iterator[Remark]:
-    """Remarks on the files of one list; adds those that it is the first to name to `owners`."""
-    seen: set[PurePosixPath] = set()
-    for index, path in enumerate(paths):
-        first = owners.setdefault(path, owner)
-        is_compiled = path.suffix in COMPILED_SUFFIXES
-        if path in seen:
-            message = f"`{path}` is listed twice in `{render_key(owner)}`"
-            yield Remark((*owner, index), message, "remove one of the two", is_error=is_compiled)
-        elif first != owner and is_compiled:
-            message = f"`{path}` is in `{render_key(first)}` as well as in `{render_key(owner)}`: it is compiled once"
-            yield Remark((*owner, index), message, is_error=False)
-        seen.add(path)
-
-
-def check_cuda_paths(spec: BuildSpec) -> Iterator[Remark]:
-    """Sources and include directories that nvcc can take: it hands them to a shell, between double quotes."""
-    parts = {("kernel", each.name): each for each in spec.components if each.backend is Backend.CUDA}
-    tables: list[tuple[KeyPath, Component | TorchFramework | TvmFfiFramework]] = list(parts.items())
-    if Backend.CUDA in spec.general.backends and not isinstance(spec.framework, TorchNoarchFramework):
-        tables.append(((framework_key(spec),), spec.framework))
-    for table, part in tables:
-        sources = [("src", index, path) for index, path in enumerate(part.src) if path.suffix == ".cu"]
-        includes = [("include", index, path) for index, path in enumerate(part.include)] if sources else []
-        for key, index, path in sources + includes:
-            if found := find_shell_character(str(path)):
-                message = f"`{path}` contains `{found}`, which the shell that nvcc starts would act on"
-                yield Remark((*table, key, index), message, "rename the file or the directory")
 
 
 def check_python_depends(spec: BuildSpec) -> Iterator[Remark]:
@@ -289,6 +195,7 @@ RULES: tuple[Rule, ...] = (
     Rule("version-bounds", check_version_bounds),
     Rule("cuda-minver", check_cuda_minver),
     Rule("duplicate-sources", check_duplicate_sources),
+    Rule("instantiations", check_instantiations),
     Rule("cuda-paths", check_cuda_paths, (("kernel",), ("torch",), ("tvm-ffi",))),
     Rule("python-depends", check_python_depends),
     Rule("kernel-depends", check_kernel_depends),

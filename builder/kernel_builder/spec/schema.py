@@ -153,6 +153,7 @@ _COMPONENT = (
     Key("src", _PATHS, '["relu_cuda/relu.cu"]', required_since=3),
     _INCLUDE,
     _CXX_FLAGS,
+    Key("instantiate", "array of tables", "[{ ... }]", since=5, is_extension=True),
 )
 _COMPONENT_EXTRA: dict[Backend, tuple[Key, ...]] = {
     Backend.CUDA: (
@@ -172,6 +173,14 @@ COMPONENTS: dict[Backend, Table] = {
 ANY_COMPONENT = Table(
     "`[kernel.<name>]`", tuple({key.name: key for table in COMPONENTS.values() for key in table.keys}.values())
 )
+INSTANTIATE = Table(
+    "`[[kernel.<name>.instantiate]]`",
+    (
+        Key("template", "path", '"cuda/forward.cu.j2"', required_since=5, since=5, is_extension=True),
+        Key("axes", "table of arrays", '{ dtype = ["bfloat16"] }', required_since=5, since=5, is_extension=True),
+        Key("exclude", "array of tables", '[{ dtype = "bfloat16" }]', since=5, is_extension=True),
+    ),
+)
 FACE = Table("`[face.<name>]`", (Key("hub", _TABLE, '{ repo-id = "owner/name" }', since=5, is_extension=True),))
 FACE_HUB = Table("`[face.<name>.hub]`", (Key("repo-id", "repo id", '"owner/name"', since=5, is_extension=True),))
 
@@ -187,6 +196,7 @@ TABLES: tuple[Table, ...] = (
     TORCH_NOARCH,
     TVM_FFI,
     *COMPONENTS.values(),
+    INSTANTIATE,
     FACE,
     FACE_HUB,
 )

@@ -15,6 +15,7 @@ from kernel_builder.spec import schema
 from kernel_builder.spec.archs import is_known_capability, parse_cuda_capability, parse_rocm_arch
 from kernel_builder.spec.fields import Fields
 from kernel_builder.spec.locate import render_key
+from kernel_builder.spec.matrices import MatrixReader
 from kernel_builder.spec.model import (
     BackendGeneral,
     BuildSpec,
@@ -60,6 +61,7 @@ class SectionReader:
         self._root = root
         self._edition = edition
         self._collector = collector
+        self._matrices = MatrixReader(collector)
         self._parse_version = parse_version if edition == schema.NEWEST_EDITION else parse_loose_version
 
     def read(self, document: Fields) -> BuildSpec | None:
@@ -241,6 +243,7 @@ class SectionReader:
             rocm_archs=_distinct(table.parsed_list("rocm-archs", parse_rocm_arch)),
             hip_flags=table.parsed_list("hip-flags", parse_flag),
             sycl_flags=table.parsed_list("sycl-flags", parse_flag),
+            instantiate=self._matrices.read(table),
         )
         is_named = _check_name(table, name, parse_component_name)
         return component if is_named and backend is not None else None

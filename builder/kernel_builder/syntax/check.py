@@ -38,7 +38,7 @@ def check_syntax(spec: BuildSpec, host: HostPlatform, torch: TorchSdk | None) ->
     checked: list[str] = []
     problems: list[Problem] = []
     for component in sources:
-        readable = [path for path in component.src if path.suffix in METAL_SUFFIXES]
+        readable = [path for path in component.sources if path.suffix in METAL_SUFFIXES]
         if torch is None:
             unread = [path for path in readable if path.suffix != ".metal"]
             readable = [path for path in readable if path.suffix == ".metal"]

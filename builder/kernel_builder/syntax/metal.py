@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path, PurePosixPath
 
 from kernel_builder import process
 from kernel_builder.errors import Location, Problem
+from kernel_builder.spec.files import make_units
 from kernel_builder.spec.model import BuildSpec, Component, TorchFramework
 from kernel_builder.toolchains.tool import Tool, probe_version
 from kernel_builder.torch_sdk import TorchSdk
@@ -49,12 +50,17 @@ def check_metal(
         resources.as_file(resources.files("kernel_builder.syntax") / "stand_ins") as stand_ins,
         tempfile.TemporaryDirectory(prefix="kernel-builder-") as scratch,
     ):
-        copy = Path(scratch).resolve()
+        copy, made = Path(scratch).resolve() / "blanked", Path(scratch).resolve() / "units"
+        units = {path: text for matrix in component.instantiate for path, text in make_units(spec.root, matrix).items()}
+        _write_units(units, made)
         _copy_without_attributes(spec.root, component, copy)
+        _blank_attributes(made, units, copy)
         for source in sources:
-            root = copy if source.suffix == ".metal" else spec.root.resolve()
+            headers = copy if source.suffix == ".metal" else spec.root.resolve()
+            root = made if source in units and source.suffix != ".metal" else headers
             flags = [flag for flag in component.cxx_flags if flag.startswith(("-D", "-U"))]
-            flags += [f"-I{root / path}" for path in component.include]
+            flags += [f"-iquote{(headers / source).parent}"] if source in units else []
+            flags += [f"-I{headers / path}" for path in component.include]
             if source.suffix == ".metal":
                 command = [*_SHADER, *flags, f"-I{stand_ins / 'metal'}"]
             else:
@@ -66,6 +72,13 @@ def check_metal(
                     f"-isystem{stand_ins / 'apple'}",
                 ]
             yield from _read(clang, [*command, str(root / source)], root)
+
+
+def _write_units(units: Mapping[PurePosixPath, bytes], target: Path) -> None:
+    target.mkdir()
+    for path, text in units.items():
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        (target / path).write_bytes(text)
 
 
 def _torch_flags(spec: BuildSpec, torch: TorchSdk | None) -> Iterator[str]:
@@ -97,6 +110,10 @@ def _copy_without_attributes(project: Path, component: Component, target: Path) 
     for directory in component.include:
         for path in sorted((project / directory).rglob("*")):
             paths.add(PurePosixPath(path.relative_to(project).as_posix()))
+    _blank_attributes(project, paths, target)
+
+
+def _blank_attributes(project: Path, paths: Iterable[PurePosixPath], target: Path) -> None:
     for relative in sorted(paths):
         source = project / relative
         if source.suffix in _CODE and source.is_file():

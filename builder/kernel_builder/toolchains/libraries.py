@@ -71,7 +71,10 @@ def _has_classic(variants: Iterable[VariantPlan]) -> bool:
 def _list_included(spec: BuildSpec, variants: Iterable[VariantPlan]) -> Iterator[str]:
     """CUDA's libraries whose headers the sources include."""
     framework = () if isinstance(spec.framework, TorchNoarchFramework) else spec.framework.src
-    sources = {*framework, *(path for each in variants for part in each.components for path in part.src)}
+    sources = {
+        *framework,
+        *(path for each in variants for part in each.components for path in part.src + part.templates),
+    }
     for path in sorted(sources):
         try:
             text = (spec.root / path).read_text(encoding="utf-8", errors="replace")

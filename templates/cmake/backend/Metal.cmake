@@ -51,13 +51,16 @@ function(kernel_prepare_sources result name sources include)
     if(NOT KERNEL_HAS_METAL_COMPILER)
       continue()
     endif()
-    file(RELATIVE_PATH relative "${KERNEL_PROJECT_DIR}" "${shader}")
+    kernel_home(home "${shader}")
+    file(RELATIVE_PATH relative "${KERNEL_PROJECT_DIR}" "${home}")
+    get_filename_component(beside "${home}" DIRECTORY)
     set(air "${PROJECT_BINARY_DIR}/metal/${relative}.air")
     get_filename_component(directory "${air}" DIRECTORY)
     file(MAKE_DIRECTORY "${directory}")
     add_custom_command(
       OUTPUT "${air}"
-      COMMAND "${KERNEL_XCRUN}" -sdk macosx metal ${KERNEL_METAL_FLAGS} ${directories} -c "${shader}" -o "${air}"
+      COMMAND "${KERNEL_XCRUN}" -sdk macosx metal ${KERNEL_METAL_FLAGS} "-iquote${beside}" ${directories}
+        -c "${shader}" -o "${air}"
       DEPENDS "${shader}" ${headers}
       COMMENT "Compiling Metal shader ${relative}"
       VERBATIM)
@@ -122,6 +125,7 @@ function(kernel_embed_source header shaders)
   add_custom_command(
     OUTPUT "${header}"
     COMMAND "${CMAKE_COMMAND}" "-DINPUTS=${shaders}" "-DINCLUDE=${directories}" "-DOUTPUT=${header}"
+      "-DKERNEL_PROJECT_DIR=${KERNEL_PROJECT_DIR}" "-DKERNEL_UNITS_DIR=${KERNEL_UNITS_DIR}"
       "-DTEMPLATE=${PROJECT_SOURCE_DIR}/cmake/kernel_shaders.h.in" -P "${PROJECT_SOURCE_DIR}/cmake/EmbedShaders.cmake"
     DEPENDS ${shaders} ${headers} "${PROJECT_SOURCE_DIR}/cmake/kernel_shaders.h.in"
     COMMENT "Embedding the source of Metal shaders"

@@ -23,7 +23,8 @@ function(kernel_prepare_sources result name sources include)
   list(TRANSFORM include PREPEND "--include=")
   execute_process(
     COMMAND "${Python_EXECUTABLE}" "${PROJECT_SOURCE_DIR}/cmake/hipify.py" --torch "${KERNEL_TORCH_SDK}"
-      --project "${KERNEL_PROJECT_DIR}" --output "${KERNEL_HIPIFIED_DIR}" ${include} -- ${sources}
+      --project "${KERNEL_PROJECT_DIR}" --units "${KERNEL_UNITS_DIR}" --output "${KERNEL_HIPIFIED_DIR}"
+      ${include} -- ${sources}
     OUTPUT_VARIABLE translated OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
   string(REPLACE "\n" ";" translated "${translated}")
   kernel_name_units(${translated})
@@ -35,7 +36,8 @@ function(kernel_name_units)
   foreach(source IN LISTS ARGN)
     if(source MATCHES "[.]hip$")
       string(REPLACE "${KERNEL_HIPIFIED_DIR}/" "" relative "${source}")
-      string(REPLACE "${KERNEL_PROJECT_DIR}/" "" relative "${relative}")
+      kernel_home(home "${relative}")
+      string(REPLACE "${KERNEL_PROJECT_DIR}/" "" relative "${home}")
       string(SHA256 id "${relative}")
       string(SUBSTRING "${id}" 0 16 id)
       set_source_files_properties("${source}" PROPERTIES COMPILE_OPTIONS "-cuid=${id}")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -120,3 +120,16 @@ def test_without_a_known_error_the_end_of_the_output_is_quoted() -> None:
     assert "line 39" in message
     assert "line 24" not in message
     assert "(it said nothing)" in explain("").problems[0].message
+
+
+def test_an_error_in_a_unit_names_its_template(tmp_path: Path) -> None:
+    unit = tmp_path / ".kernel-builder/cpu/project/units/cpu/part_float.cpp"
+    error = explain_failure(
+        [f"{unit}:5:3: error: expected a type"],
+        what="cpu",
+        project=tmp_path,
+        log=Path("build.log"),
+        templates={unit: PurePosixPath("cpu/part.cpp.j2")},
+    )
+    assert error.problems[0].message == "compiling what `cpu/part.cpp.j2` makes for cpu failed: expected a type"
+    assert str(error.problems[0].location) == ".kernel-builder/cpu/project/units/cpu/part_float.cpp:5"

@@ -26,7 +26,7 @@ def plan(name: str, place: Path) -> PlannedProject:
 def compile_it(planned: PlannedProject, work: Path, fileset: FileSet | None = None) -> CompiledTree:
     with open_workspace(work, ignore_progress) as workspace:
         return compile_project(
-            render_project(planned.plan, CPU) if fileset is None else fileset,
+            render_project(planned.plan, CPU, planned.inputs.templates) if fileset is None else fileset,
             planned.plan,
             CPU,
             toolchain=planned.toolchain,
@@ -91,7 +91,7 @@ def test_a_file_that_went_away_is_gone_from_the_next_tree(tmp_path: Path) -> Non
 
 def test_a_failure_of_the_generated_project_is_told_in_its_words(tmp_path: Path) -> None:
     planned = plan("relu-noarch", tmp_path)
-    files = dict(render_project(planned.plan, CPU))
+    files = dict(render_project(planned.plan, CPU, planned.inputs.templates))
     listfile = next(path for path in files if path.name == "CMakeLists.txt")
     files[listfile] += b'message(FATAL_ERROR "The plan and the machine differ.")\n'
     with pytest.raises(CompileError, match=r"building for cpu failed: The plan and the machine differ\."):

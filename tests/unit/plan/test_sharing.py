@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from kernel_builder.backend import Backend
 from kernel_builder.plan.sharing import share_sources
-from kernel_builder.spec.model import Component, Dependency
+from kernel_builder.spec.model import Component, Dependency, InstantiationMatrix
 
 
 def component(name: str, *sources: str, depends: tuple[Dependency, ...] = (), **more: tuple[str, ...]) -> Component:
@@ -52,3 +53,11 @@ def test_groups_are_kept_apart() -> None:
         ("a+b+c", ["abc.cu"]),
         ("b", ["b.cu"]),
     ]
+
+
+def test_units_stay_with_their_component() -> None:
+    matrix = InstantiationMatrix(PurePosixPath("a.cu.j2"), {"dtype": ("float",)})
+    first = replace(component("a", "ab.cu"), instantiate=(matrix,))
+    kept, both = share_sources((first, component("b", "ab.cu")), ())
+    assert (kept.name, kept.src, kept.instantiate) == ("a", (), (matrix,))
+    assert (both.name, both.sources) == ("a+b", (PurePosixPath("ab.cu"),))

@@ -12,6 +12,7 @@ from kernel_builder.spec.files import FILE_RULES
 from kernel_builder.spec.model import Dependency
 from kernel_builder.spec.reader import read_spec
 from kernel_builder.spec.rules import RULES
+from kernel_builder.spec.unit_template import UnitTemplate
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "build-toml.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.+)\n((?:(?!^## ).*\n)*)", PAGE, re.MULTILINE))
@@ -72,3 +73,17 @@ def test_the_example_is_right() -> None:
     loaded = read_spec(example, root=Path())
     assert loaded.spec.general.name == "relu"
     assert loaded.notices == ()
+
+
+def test_the_example_of_a_template_is_right() -> None:
+    section = SECTIONS["`[[kernel.<name>.instantiate]]`"]
+    (declared,) = re.findall(r"```toml\n(.*?)```", section, re.DOTALL)
+    (template,) = re.findall(r"```jinja\n(.*?)```", section, re.DOTALL)
+    general = '[general]\nname = "x-y"\nversion = 1\nedition = 5\nlicense = "MIT"\nbackends = ["cuda"]\n[torch]\n'
+    units = read_spec(general + declared, root=Path()).spec.components[0].instantiations
+    texts = [UnitTemplate(template).render(unit.values).decode() for unit in units]
+    assert len(units) == 6
+    assert [str(unit.path) for unit in units[:1]] == ["cuda/forward_causal_bfloat16_64.cu"]
+    assert "template void forward<__nv_bfloat16, 64, true>(const Call&);" in texts[0]
+    for unit in (units[0], units[3]):
+        assert f"`{unit.path}`" in section

@@ -65,6 +65,39 @@ def test_a_message_that_no_object_understands_is_told(project: Path) -> None:
     assert "'-finishEncoding' not found" in problem.message
 
 
+def declare_units(project: Path, suffix: str) -> None:
+    """Turn a source of the project into a template with one axis."""
+    declaration = (project / "build.toml").read_text(encoding="utf-8")
+    listed = f'"relu_metal/relu{suffix}"'
+    assert listed in declaration
+    declaration = declaration.replace(f"{listed}, ", "")
+    matrix = f'[[kernel.relu_metal.instantiate]]\ntemplate = "relu_metal/relu{suffix}.j2"\naxes.type = ["float"]\n'
+    (project / "build.toml").write_text(f"{declaration}\n{matrix}", encoding="utf-8")
+    source = project / f"relu_metal/relu{suffix}"
+    text = source.read_text(encoding="utf-8") + "// {{ type }}\n"
+    source.rename(f"{source}.j2").write_text(text, encoding="utf-8")
+
+
+def test_shaders_that_are_units_are_read_beside_the_headers_of_their_template(project: Path) -> None:
+    declare_units(project, ".metal")
+    report = check(project)
+    assert not report.problems
+    assert report.checked == ("relu_metal/relu_float.metal",)
+    with (project / "relu_metal/relu.metal.j2").open("a", encoding="utf-8") as template:
+        template.write("unknown_{{ type }} spoiled;\n")
+    problem = check(project).problems[0]
+    assert "unknown_float" in problem.message
+    assert problem.location is not None
+    assert problem.location.file == "relu_metal/relu_float.metal"
+
+
+def test_launchers_that_are_units_are_read_too(project: Path) -> None:
+    declare_units(project, ".mm")
+    report = check(project, probe_torch())
+    assert not report.problems
+    assert "relu_metal/relu_float.mm" in report.checked
+
+
 def test_without_torch_only_shaders_are_read(project: Path) -> None:
     report = check(project)
     assert report.checked == ("relu_metal/relu.metal",)
