@@ -110,6 +110,21 @@ def test_a_decoder_reads_its_encoder(name: str) -> None:
     assert answers[0] == answers[1]
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+@torch.no_grad()
+def test_a_decoder_reads_padded_sources(side: str) -> None:
+    """Through FlashAttention's functions only token by token: transformers unpads queries by the mask of the source."""
+    tokens, mask = padded_batch((24, 13), side)
+    models = {each: _build("bart", each, AutoModelForSeq2SeqLM) for each in (FLASH, SINKS, "eager")}
+    for length in (7, 24):
+        answer = draw_tokens(2, length, seed=1)
+        logits = [models[x](tokens, attention_mask=mask, decoder_input_ids=answer).logits for x in (SINKS, "eager")]
+        assert relative_error(*logits) < TOLERANCE
+    settings: dict[str, Any] = {"attention_mask": mask, "do_sample": False, "min_new_tokens": 10, "max_new_tokens": 10}
+    answers = [model.generate(tokens, **settings).tolist() for model in models.values()]
+    assert answers[0] == answers[1] == answers[2]
+
+
 @names
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
 def test_gradients_of_an_encoder(family: str, name: str) -> None:

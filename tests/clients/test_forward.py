@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, GPT2Config
 
 from tests.clients.repositories import FLASH, FLASH_2, FLASH_3, SINKS
 from tests.clients.tiny_models import (
     CAUSAL_FAMILIES,
+    VOCABULARY,
     build_model,
     draw_tokens,
+    draw_weights,
     eager_model,
     padded_batch,
     relative_error,
@@ -135,3 +138,16 @@ def test_the_models_show_the_sinks() -> None:
 def _positions(mask: torch.Tensor) -> torch.Tensor:
     """Return the position of each real token in its own row; padding gets 1, as `generate` does it."""
     return (mask.cumsum(-1) - 1).masked_fill(mask == 0, 1)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [(SINKS, torch.float32), (SINKS, torch.bfloat16), (FLASH, torch.bfloat16)])
+@torch.no_grad()
+def test_a_model_without_linear_layers(name: str, dtype: torch.dtype) -> None:
+    """GPT-2 has none of torch's, in which transformers looks for a dtype when FlashAttention's functions get fp32."""
+    tokens, logits = draw_tokens(2, 24), []
+    for implementation in (name, "eager"):
+        config = GPT2Config(vocab_size=VOCABULARY, n_embd=64, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=2)
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=implementation, dtype=torch.float32)
+        draw_weights(model)
+        logits.append(model.eval().to(dtype)(tokens).logits)
+    assert relative_error(*logits) < (FP32_TOLERANCE if dtype == torch.float32 else 0.05)
