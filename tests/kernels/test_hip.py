@@ -6,11 +6,12 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from tests.kernels.device_arithmetic import FUSED
+from tests.kernels.units import write_unit
 
 ROOT = Path(__file__).parents[2]
 HIP = ROOT / "flash_attn_kernel" / "hip"
@@ -80,7 +81,7 @@ def _compile(source: Path, arch: str, target: Path) -> str:
         "-Wall",
         "-Werror",
     ]
-    flags += ["--rocm-path=/usr", "-nogpulib", "-D__HIP_PLATFORM_AMD__"]
+    flags += [f"-iquote{HIP}", "--rocm-path=/usr", "-nogpulib", "-D__HIP_PLATFORM_AMD__"]
     command = [CLANG or "", *flags, str(source), "-o", str(target)]
     compiled = subprocess.run(command, check=False, capture_output=True, text=True)
     assert compiled.returncode == 0, compiled.stderr
@@ -147,7 +148,8 @@ def test_kernels_under_an_emulator(family: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("arch", sorted(FAMILIES))
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_registers_spills_and_shared_memory(direction: str, arch: str, tmp_path: Path) -> None:
-    assembly = _compile(HIP / f"{direction}_bfloat16.hip", arch, tmp_path / "kernels.s")
+    unit = write_unit(PurePosixPath(f"flash_attn_kernel/hip/{direction}_bfloat16.hip"), tmp_path)
+    assembly = _compile(unit, arch, tmp_path / "kernels.s")
     assert INSTRUCTIONS[arch].format("bf16") in assembly
     assert "s_swappc" not in assembly, "a call keeps no registers"
     seen = _read_resources(assembly)

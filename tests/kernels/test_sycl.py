@@ -7,13 +7,14 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 import torch
 
 from tests.kernels.device_arithmetic import FUSED
 from tests.kernels.made_once import made_once
+from tests.kernels.units import list_units, write_unit
 
 ROOT = Path(__file__).parents[2]
 KERNELS = ROOT / "flash_attn_kernel"
@@ -27,6 +28,7 @@ needs_runtime = pytest.mark.skipif(
     reason="needs the SYCL runtime, which `make sycl` installs",
 )
 HOST_SOURCES = sorted([*(KERNELS / "sycl").glob("*.cpp"), *(KERNELS / "layers" / "sycl").glob("*.cpp")])
+UNITS = sorted(list_units("flash_attn_kernel/sycl"))
 BINDING = ("attention_problem", "device_tensors", "gpu_ops", "layer_ops", "layer_ops_gpu", "torch_binding")
 
 
@@ -79,10 +81,11 @@ def runtime_header(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @needs_runtime
-@pytest.mark.parametrize("source", HOST_SOURCES, ids=lambda path: path.stem)
-def test_host_code_reads_as_sycl(source: Path, runtime_header: Path) -> None:
+@pytest.mark.parametrize("source", [*HOST_SOURCES, *UNITS], ids=lambda path: path.stem)
+def test_host_code_reads_as_sycl(source: Path | PurePosixPath, runtime_header: Path, tmp_path: Path) -> None:
     """What launches the kernels, against SYCL's real headers: no compiler of single-source SYCL is to be had here."""
-    _compile(*SYNTAX, "-Winvalid-pch", "-include", runtime_header, source)
+    file = write_unit(source, tmp_path) if source in UNITS else source
+    _compile(*SYNTAX, "-Winvalid-pch", "-include", runtime_header, f"-iquote{KERNELS / 'sycl'}", file)
 
 
 @pytest.mark.parametrize("name", BINDING)
