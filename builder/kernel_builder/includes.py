@@ -10,7 +10,6 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from kernel_builder.spec.files import make_units
 from kernel_builder.spec.model import BuildSpec, Component, Dependency
 
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*(?:include|import)[ \t]*[<"]([^>"\n]+)[>"]', re.MULTILINE)
@@ -43,9 +42,7 @@ def _find_torch(root: Path, component: Component) -> str | None:
     sources = (_resolve(str(source), root, [], root) for source in component.src)
     seen = {source for source in sources if source is not None}
     waiting = [(path, _list_includes(path)) for path in seen]
-    for matrix in component.instantiate:  # what a template includes may depend on its axes
-        units = make_units(root, matrix).items()
-        waiting += [(root / path, _INCLUDE.findall(text.decode())) for path, text in units]
+    waiting += _list_includes_of_units(root, component)
     while waiting:
         path, names = waiting.pop()
         for name in names:
@@ -57,6 +54,16 @@ def _find_torch(root: Path, component: Component) -> str | None:
             elif _FRAMEWORK.match(name):
                 return f"`{path.relative_to(root).as_posix()}` includes `{name}`"
     return None
+
+
+def _list_includes_of_units(root: Path, component: Component) -> list[tuple[Path, list[str]]]:
+    """What a template includes may depend on its axes."""
+    if not component.instantiate:
+        return []
+    from kernel_builder.spec.units import make_units  # noqa: PLC0415 - Jinja2, which most projects need not
+
+    units = (unit for matrix in component.instantiate for unit in make_units(root, matrix).items())
+    return [(root / path, _INCLUDE.findall(text.decode())) for path, text in units]
 
 
 def _list_includes(path: Path) -> list[str]:

@@ -12,7 +12,6 @@ from pathlib import Path, PurePosixPath
 from kernel_builder import __version__
 from kernel_builder.errors import BadInputError, Problem
 from kernel_builder.spec.model import BuildSpec, Component, TorchFramework, TvmFfiFramework
-from kernel_builder.spec.unit_template import MAX_TEMPLATE_BYTES, BadTemplateError, decode_template, parse_template
 
 _HEADER_SUFFIXES = frozenset({
     ".cuh", ".def", ".h", ".hh", ".hip", ".hpp", ".hxx", ".inc", ".inl", ".ipp", ".metal", ".tcc", ".tpp",
@@ -48,10 +47,15 @@ class BuildInputs:
             for path, content in self.files.items()
             if path in wanted or (path.suffix in _HEADER_SUFFIXES and _is_below(path, component.include))
         }
-        for unit in component.instantiations:
-            text = parse_template(self.templates[unit.template]).render(unit.values)
-            found[unit.path] = hashlib.sha256(text).hexdigest()
+        found |= {path: hashlib.sha256(text).hexdigest() for path, text in self._make_units(component)}
         return _digest_files(sorted(found.items()))
+
+    def _make_units(self, component: Component) -> Iterator[tuple[PurePosixPath, bytes]]:
+        if component.instantiate:
+            from kernel_builder.spec.unit_template import parse_template  # noqa: PLC0415 - Jinja2, which few plans need
+
+            for unit in component.instantiations:
+                yield unit.path, parse_template(self.templates[unit.template]).render(unit.values)
 
     def list_unnamed(self, spec: BuildSpec) -> tuple[PurePosixPath, ...]:
         """The sources that do without the unique id, which changes whenever anything does.
@@ -220,6 +224,13 @@ def _read_content(path: Path) -> tuple[str, bool]:
 
 def _read_template(real: Path, path: PurePosixPath) -> tuple[str, bool, str]:
     """The same of a template, and its text: what was digested is what units are made of."""
+    from kernel_builder.spec.unit_template import (  # noqa: PLC0415 - Jinja2, which most projects need not
+        MAX_TEMPLATE_BYTES,
+        BadTemplateError,
+        decode_template,
+        parse_template,
+    )
+
     try:
         with real.open("rb") as stream:
             content = stream.read(MAX_TEMPLATE_BYTES + 1)

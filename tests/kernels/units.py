@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from kernel_builder.spec.files import make_units
 from kernel_builder.spec.reader import load_spec
+from kernel_builder.spec.units import make_units
 from tests.kernels.artifact import ROOT
 
 

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from kernel_builder import process
 from kernel_builder.errors import Location, Problem
-from kernel_builder.spec.files import make_units
 from kernel_builder.spec.model import BuildSpec, Component, TorchFramework
+from kernel_builder.spec.units import make_units
 from kernel_builder.toolchains.tool import Tool, probe_version
 from kernel_builder.torch_sdk import TorchSdk
 from kernel_builder.version import MinorVersion
