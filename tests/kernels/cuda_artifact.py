@@ -70,7 +70,10 @@ class CudaArtifact:
 
 
 def build_cuda_artifact(folder: Path) -> None:
-    """Build and audit the project, for one arch of each family of kernels, in a folder for `load_cuda_artifact`."""
+    """Build and audit the project in a folder for `load_cuda_artifact`, for one arch of each family of kernels.
+
+    Without its face, which is the same binding under another name, around the same kernels.
+    """
     toolkit = obtain_cuda_toolkit()
     project = folder / "project"
     shutil.copytree(ROOT / "flash_attn_kernel", project / "flash_attn_kernel")
@@ -78,7 +81,8 @@ def build_cuda_artifact(folder: Path) -> None:
     assert BASELINE in text, "the baseline's archs are others than they were"
     (project / "build.toml").write_text(text.replace(BASELINE, 'cuda-capabilities = ["8.0"]'), encoding="utf-8")
     command = [sys.executable, "-m", "kernel_builder", "build", str(project), "--backend", "cuda", "--json"]
-    command += ["--toolkit", f"cuda={toolkit.key.toolkit}", "--arch", "8.0", "--arch", "9.0a"]
+    command += ["--kernel", "flash-attn-kernel", "--toolkit", f"cuda={toolkit.key.toolkit}"]
+    command += ["--arch", "8.0", "--arch", "9.0a"]
     reporting = os.environ | {"NVCC_APPEND_FLAGS": "-Xptxas=-v"}
     built = subprocess.run(command, check=False, capture_output=True, text=True, env=reporting)
     assert built.returncode == 0, built.stdout + built.stderr
@@ -86,9 +90,9 @@ def build_cuda_artifact(folder: Path) -> None:
 
 
 def load_cuda_artifact(folder: Path) -> CudaArtifact:
-    """Return what `build_cuda_artifact` made there. Faces link the same kernels: the project's own stands for all."""
+    """Return what `build_cuda_artifact` made there."""
     built = json.loads((folder / "built.json").read_text(encoding="utf-8"))
-    (artifact,) = (each for each in built["artifacts"] if each["kernel"] == "flash-attn-kernel")
+    (artifact,) = built["artifacts"]
     (library,) = Path(artifact["path"]).glob("*.so")
     return CudaArtifact(library, Path(built["backends"][0]["log"]).read_text(encoding="utf-8"))
 
