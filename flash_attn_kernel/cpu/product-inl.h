@@ -113,12 +113,7 @@ FA_INLINE void product_tile(const ProductOperands& p, int steps, Vec* columns) {
   for (int i = 0; i < kRows; ++i) {
     FA_UNROLL
     for (int j = 0; j < kVectors; ++j) {
-      if (kInto == Into::kStore || kInto == Into::kStoreMax) {
-        sums[i][j] = Vec{};
-      } else {
-        sums[i][j] = load(p.c + i * p.c_row + j * kVectorLanes);
-        if (kInto == Into::kRescale) sums[i][j] *= columns[j];
-      }
+      sums[i][j] = kInto == Into::kRescale ? load(p.c + i * p.c_row + j * kVectorLanes) * columns[j] : Vec{};
     }
   }
   RowPointers<kRows> a(p.a, p.a_row);
@@ -149,7 +144,11 @@ FA_INLINE void product_tile(const ProductOperands& p, int steps, Vec* columns) {
   FA_UNROLL
   for (int i = 0; i < kRows; ++i) {
     FA_UNROLL
-    for (int j = 0; j < kVectors; ++j) store(p.c + i * p.c_row + j * kVectorLanes, sums[i][j]);
+    for (int j = 0; j < kVectors; ++j) {
+      float* c = p.c + i * p.c_row + j * kVectorLanes;
+      // Added last: a sum over thousands of keys is then one of partial sums, which rounds off less.
+      store(c, kInto == Into::kAdd ? load(c) + sums[i][j] : sums[i][j]);
+    }
   }
 }
 

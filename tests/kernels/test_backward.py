@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from tests.kernels.cases import CASES, DTYPES, AttentionCase, draw_inputs
 from tests.kernels.oracle import Options
 from tests.kernels.random_cases import attention_cases
-from tests.kernels.running import check_gradients, draw_upstream, run_kernel
+from tests.kernels.running import Upstream, check_gradients, draw_upstream, largest_difference, run_kernel, run_oracle
 
 # More rows than a task has in work at a time (1056, on x86): of KV heads that are a task each, and of one that is cut.
 MANY_ROWS = [
@@ -30,6 +30,20 @@ def test_case(flash: ModuleType, case: AttentionCase, dtype: torch.dtype) -> Non
 @pytest.mark.parametrize("case", MANY_ROWS, ids=lambda case: case.name)
 def test_many_rows(flash: ModuleType, case: AttentionCase) -> None:
     check_gradients(flash, case, torch.float32)
+
+
+@pytest.mark.parametrize(("rows", "keys"), [(8, 8000), (20000, 8)])
+def test_long_sums_round_off_no_more_than_torchs(flash: ModuleType, rows: int, keys: int) -> None:
+    """One number after the other would: by the root of their count. Blocks are summed apart, and then added."""
+    case = AttentionCase("long", (rows,), (keys,), 1, 1, head_dim=32)
+    drawn = draw_inputs(case, torch.float32)
+    upstream = Upstream(torch.randn(1, rows, 1, 32), None)
+    actual = run_kernel(flash, case, drawn.to(torch.float32), upstream).gradients
+    exact, by_torch = (run_oracle(case, drawn.to(x), upstream).gradients for x in (torch.float64, torch.float32))
+    for name, gradient in exact.items():
+        error, torch_error = (largest_difference(each[name], gradient) for each in (actual, by_torch))
+        rounding = torch.finfo(torch.float32).eps * float(gradient.abs().max())
+        assert error <= 2 * torch_error + 2 * rounding, f"d{name} is off by {error:.3g}, torch by {torch_error:.3g}"
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
