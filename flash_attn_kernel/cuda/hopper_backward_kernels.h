@@ -63,7 +63,7 @@ struct HopperBackwardOfWidth<Type, 256> {
 template <class Type, class Kernels, class Device, class Launcher>
 inline void launch_hopper_kernels(const BackwardCall& call, int64_t longest_query, int64_t longest_key,
                                   const Device& device, const Launcher& launcher) {
-  typedef RoundQueries<Type, AccumulatorOrder<Kernels::kDim>> Round;
+  typedef RoundQueries<Type, PanelOrder<Kernels::kDim>> Round;
   static_assert(Kernels::Keys::kKeys == Kernels::OnePass::kKeys, "both have the same grid");
   HopperBackwardCall own{};
   own.has_maps = encode_maps<Kernels::kDim>(call, device, &own);
@@ -103,9 +103,9 @@ inline bool suits_hopper(int64_t longest_query) { return longest_query >= kBoxRo
 // Both formats have the same sums.
 inline int64_t hopper_dq_sums_size_of_width(const BackwardCall& call) {
   const Problem problem = by_heads(call).problem;
-  if (widest_head(problem) > 128) return QuerySums<AccumulatorOrder<256>>::size(problem, call.placement);
-  return widest_head(problem) > 64 ? QuerySums<AccumulatorOrder<128>>::size(problem, call.placement)
-                                   : QuerySums<AccumulatorOrder<64>>::size(problem, call.placement);
+  if (widest_head(problem) > 128) return QuerySums<PanelOrder<256>>::size(problem, call.placement);
+  return widest_head(problem) > 64 ? QuerySums<PanelOrder<128>>::size(problem, call.placement)
+                                   : QuerySums<PanelOrder<64>>::size(problem, call.placement);
 }
 
 // Whether they take the call; then also how many floats of `dq_sums` they can use.

@@ -20,7 +20,7 @@ struct HopperBackwardWideKeys {
   static constexpr int kTileBytes = 64 * 64 * 2;  // of P or dS, as keys x rows
   typedef HopperKeyBlock<Type, kDim, 64, kStages, kAdds, 3 * kTileBytes> Block;
   typedef typename Block::Facts Facts;
-  typedef AccumulatorOrder<kDim> Order;
+  typedef PanelOrder<kDim> Order;
   static constexpr int kThreads = Block::kThreads;
   static constexpr int kKeys = Block::kKeys;
   static constexpr int kRows = Block::kRows;

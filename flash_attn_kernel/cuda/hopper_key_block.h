@@ -13,7 +13,7 @@ namespace flash_attn_gpu {
 // Sums of dQ in the order in which a warp holds accumulators: 16 rows x 64 columns are 4 KB, of which a
 // thread has 16 bytes beside its neighbour's at a time.
 template <int kTileDim>
-struct AccumulatorOrder {
+struct PanelOrder {
   static constexpr int kRows = 64;
   static constexpr int kDim = kTileDim;
   static constexpr int kWarpFloats = 16 * kPanelColumns;
@@ -29,7 +29,7 @@ struct AccumulatorOrder {
 // kAdds: whether dQ is added. kSharedByConsumers: bytes that consumers exchange.
 template <class Type, int kDim, int kKeysOfBlock, int kStages, bool kAdds, int kSharedByConsumers>
 struct HopperKeyBlock {
-  typedef QuerySums<AccumulatorOrder<kDim>> Sums;
+  typedef QuerySums<PanelOrder<kDim>> Sums;
   static constexpr int kConsumers = 2;
   static constexpr int kThreads = kWarpgroup * (1 + kConsumers);
   static constexpr int kKeys = kKeysOfBlock;

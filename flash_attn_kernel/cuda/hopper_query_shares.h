@@ -12,7 +12,7 @@ namespace flash_attn_gpu {
 
 template <class Type, int kDim, int kKeys>
 struct HopperQueryShares {
-  typedef AccumulatorOrder<kDim> Order;
+  typedef PanelOrder<kDim> Order;
   static constexpr int kRows = Order::kRows;
   static constexpr int kCount = kPanelColumns / 2;  // a thread's numbers
   static constexpr int kConsumersMeet = 1;          // a barrier by number
