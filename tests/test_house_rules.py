@@ -41,7 +41,7 @@ MAX_TEST_LINES = 400
 HOMES: dict[str, str | tuple[str, ...] | None] = {
     # An import that belongs in one place: `None` bans it everywhere.
     "subprocess": "process.py",
-    "jinja2": ("render/", "spec/unit_template.py"),
+    "jinja2": ("render/", "spec/template_language.py", "spec/unit_template.py"),
     "click": "cli/",
     "rich": "cli/",
     "elftools": "audit/",

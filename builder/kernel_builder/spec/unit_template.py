@@ -7,7 +7,6 @@ calls, no attributes, no includes and no macros, so that reading a foreign proje
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -17,47 +16,13 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from kernel_builder.errors import BadInputError, Problem
 from kernel_builder.spec.model import AxisValue
 from kernel_builder.spec.problems import show, suggest
+from kernel_builder.spec.template_language import BRACES, FILTERS, Fault, find_forbidden, walk
 
 MAX_TEMPLATE_BYTES = 64 << 10
 MAX_UNIT_BYTES = 1 << 20
-_MAX_NODES = 5_000
-_MAX_STEPS = 100_000  # of expressions in loops, for one unit
+_MAX_STEPS = 25_000  # of expressions in loops, for one unit
 _MAX_INTEGER = 2**63
 _NAME_OF_TEMPLATE = "<template>"  # Jinja2's own, in the tracebacks that it makes
-_FILTERS = {"lower": str.lower, "upper": str.upper}
-_LOOP_ATTRIBUTES = frozenset({"first", "index", "index0", "last"})
-_LITERALS = (nodes.Const, nodes.Dict, nodes.List, nodes.Tuple)
-_ALLOWED = (
-    *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.If, nodes.For, nodes.Assign),
-    *(nodes.CondExpr, nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Getitem),
-    *(nodes.Add, nodes.Sub, nodes.Mul, nodes.FloorDiv, nodes.Mod, nodes.Neg, nodes.Pair),
-    *_LITERALS,
-)
-_WORDS: dict[type[nodes.Node], str] = {
-    nodes.Call: "calls a function",
-    nodes.CallBlock: "calls a macro",
-    nodes.Concat: "joins texts with `~`",
-    nodes.Div: "divides with `/`",
-    nodes.Extends: "extends another template",
-    nodes.FromImport: "imports another template",
-    nodes.Import: "imports another template",
-    nodes.Include: "includes another template",
-    nodes.Macro: "defines a macro",
-    nodes.Pow: "uses the power `**`",
-    nodes.Slice: "takes a slice",
-    nodes.Test: "uses a test (`is`)",
-}
-_RULES = "a template has variables, `if`, `for` over a list, `set`, tables in `{}`, and the filters `lower` and `upper`"
-_BRACES = "where C++ has `{{`, `{%` or `{#`, write `{ {`, or put it between `{% raw %}` and `{% endraw %}`"
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing that is wrong with a template, in words that go on after its name and line."""
-
-    line: int | None
-    message: str
-    hint: str | None = None
 
 
 class BadTemplateError(BadInputError):
@@ -75,14 +40,14 @@ class UnitTemplate:
         self._environment = _Environment()
         try:
             tree = self._environment.parse(text)
-            faults = tuple(_find_forbidden(tree))
+            faults = tuple(find_forbidden(tree))
             if not faults:
                 self._names = meta.find_undeclared_variables(tree)
                 self._lines = _find_lines(tree)
                 _restrain(tree)
                 self._template = self._environment.from_string(tree)
         except TemplateSyntaxError as error:
-            faults = (Fault(error.lineno, f"cannot be read: {show(error.message or '')}", _BRACES),)
+            faults = (Fault(error.lineno, f"cannot be read: {show(error.message or '')}", BRACES),)
         except (RecursionError, MemoryError, SyntaxError):  # of Python, for the code that Jinja2 makes
             faults = (Fault(None, "nests expressions or loops too deeply"),)
         except (TemplateError, ValueError, OverflowError) as error:
@@ -156,7 +121,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         self.globals.clear()
         self.tests.clear()
         self.filters.clear()
-        self.filters.update(_FILTERS, _scalar=_scalar, _counted=self._counted)
+        self.filters.update(FILTERS, _scalar=_scalar, _counted=self._counted)
         self.steps_left = 0
 
     def getitem(self, obj: Any, argument: Any) -> Any:
@@ -180,10 +145,16 @@ class _Environment(ImmutableSandboxedEnvironment):
             raise OverflowError("an integer has more than 64 bits")
         return result
 
-    def _counted(self, values: Any, weight: int) -> Any:
-        """What a loop runs over, once it is sure to end soon. weight: the expressions in its body."""
+    def _counted(self, values: Any, weight: int, unpacks: bool) -> Any:
+        """What a loop runs over, once it is sure to end soon.
+
+        weight: the expressions that are computed each time. unpacks: whether it has several variables.
+        """
         if not isinstance(values, list | tuple | dict):
             raise TypeError("`for` runs over a list")
+        for value in values:
+            for part in value if unpacks and isinstance(value, list | tuple) else (value,):
+                _check_scalar(part, "a variable of `for`")
         self.steps_left -= len(values) * weight
         if self.steps_left < 0:
             raise OverflowError("its loops do not end in reasonable time")
@@ -200,66 +171,34 @@ def _print(value: Any) -> Any:
 
 
 def _scalar(value: Any) -> Any:
-    """What a variable may hold: tables that hold tables could grow without end."""
-    if isinstance(value, Undefined):
-        str(value)  # raises
-    if not isinstance(value, str | int):
-        raise TypeError("`set` is for a text, an integer or a boolean")
+    _check_scalar(value, "`set`")
     return value
 
 
-def _find_forbidden(tree: nodes.Template) -> Iterator[Fault]:
-    for count, node in enumerate(_walk(tree)):
-        if count == _MAX_NODES:
-            yield Fault(node.lineno, f"has more than {_MAX_NODES} expressions", "move code into a header")
-            return
-        words = _WORDS.get(type(node))
-        if isinstance(node, nodes.Filter):
-            if node.name not in _FILTERS or node.args or node.kwargs:
-                yield Fault(node.lineno, f"uses the filter `{show(node.name)}`", _RULES)
-        elif isinstance(node, nodes.Getattr):
-            if not (isinstance(node.node, nodes.Name) and node.node.name == "loop" and node.attr in _LOOP_ATTRIBUTES):
-                yield Fault(node.lineno, f"takes the attribute `{show(node.attr)}` of a value", _RULES)
-        elif isinstance(node, nodes.Output):
-            yield from _find_printed_literals(node)
-        elif (isinstance(node, nodes.For) and node.recursive) or (
-            isinstance(node, nodes.Assign) and not isinstance(node.target, nodes.Name)
-        ):
-            yield Fault(node.lineno, f"uses `{type(node).__name__.lower()}` in a form that it has not", _RULES)
-        elif not isinstance(node, _ALLOWED):
-            yield Fault(node.lineno, words or f"uses `{type(node).__name__.lower()}`", _RULES)
-
-
-def _find_printed_literals(output: nodes.Output) -> Iterator[Fault]:
-    """`{{1}}` is an initialiser in C++, and would lose its braces without a word."""
-    for node in output.nodes:
-        if isinstance(node, _LITERALS):
-            yield Fault(node.lineno, "prints a literal", _BRACES)
+def _check_scalar(value: Any, owner: str) -> None:
+    """What a variable may hold: a few loops put tables into tables until two are never compared to their ends."""
+    if isinstance(value, Undefined):
+        str(value)  # raises
+    if not isinstance(value, str | int):
+        raise TypeError(f"{owner} is for a text, an integer or a boolean")
 
 
 def _restrain(tree: nodes.Template) -> None:
     """Have what loops run over, and what variables hold, looked at when a unit is made."""
     for loop in tree.find_all(nodes.For):
-        weight = nodes.Const(1 + sum(1 for part in loop.body for _ in _walk(part)), lineno=loop.lineno)
-        loop.iter = nodes.Filter(loop.iter, "_counted", [weight], [], None, None, lineno=loop.lineno)
+        repeated = loop.body if loop.test is None else [loop.test, *loop.body]
+        weight = 1 + sum(1 for part in repeated for _ in walk(part))
+        facts: list[nodes.Expr] = [nodes.Const(weight), nodes.Const(isinstance(loop.target, nodes.Tuple))]
+        loop.iter = nodes.Filter(loop.iter, "_counted", facts, [], None, None, lineno=loop.lineno)
     for assignment in tree.find_all(nodes.Assign):
         assignment.node = nodes.Filter(assignment.node, "_scalar", [], [], None, None, lineno=assignment.lineno)
     tree.set_environment(tree.environment)  # type: ignore[arg-type] # of the new nodes, too
 
 
-def _walk(node: nodes.Node) -> Iterator[nodes.Node]:
-    """A node and everything below it, in the order of the text."""
-    waiting = [node]
-    while waiting:
-        current = waiting.pop()
-        yield current
-        waiting.extend(reversed(list(current.iter_child_nodes())))
-
-
 def _find_lines(tree: nodes.Template) -> dict[str, int]:
     """Name -> the first line that reads it."""
     lines: dict[str, int] = {}
-    for node in _walk(tree):
+    for node in walk(tree):
         if isinstance(node, nodes.Name) and node.ctx == "load":
             lines.setdefault(node.name, node.lineno)
     return lines

@@ -9,10 +9,10 @@ from typing import TypeAlias
 from kernel_builder.spec.locate import KeyPath, printable, render_key
 from kernel_builder.spec.model import BuildSpec, InstantiationMatrix, TorchNoarchFramework, name_variable
 from kernel_builder.spec.remark import Remark
+from kernel_builder.spec.template_language import Fault
 from kernel_builder.spec.unit_template import (
     MAX_TEMPLATE_BYTES,
     BadTemplateError,
-    Fault,
     decode_template,
     parse_template,
 )

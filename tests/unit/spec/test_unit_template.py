@@ -87,6 +87,10 @@ def test_what_a_template_may_say(text: str, expected: str) -> None:
         ("{% set x = unknown %}", "'unknown' is undefined"),
         ("{% for a in unknown %}{% endfor %}", "`for` runs over a list"),
         ("{% for a in dtype %}{% endfor %}", "`for` runs over a list"),
+        ("{% for a in [[1]] %}{% endfor %}", "a variable of `for` is for a text, an integer or a boolean"),
+        ("{% for a, b in [([1], 2)] %}{% endfor %}", "a variable of `for` is for a text"),
+        ("{% for a, (b, c) in [] %}{% endfor %}", "uses `for` in a form"),
+        ("{{ size == '" + "x" * 201 + "' }}", "computes with a text of more than 200 characters"),
         ("{% set x = [1] %}", "`set` is for a text, an integer or a boolean"),
         ("{{ 1.5 if size else 1 }}", "`float` cannot be printed"),
         ("{{ 1 }}", "prints a literal"),
@@ -111,6 +115,12 @@ TEN = "{% for a in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9] %}"
 END = "{% endfor %}"
 
 
+def growing_tables(count: int) -> str:
+    """Loops whose two variables hold 8 ** count equal numbers each, by name."""
+    rows = [f"{{% for a{i + 1}, b{i + 1} in [([{f'a{i}, ' * 8}], [{f'b{i}, ' * 8}])] %}}" for i in range(count)]
+    return "{% for a0, b0 in [([1], [1])] %}" + "".join(rows)
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -118,8 +128,10 @@ END = "{% endfor %}"
         (TEN * 3 + "x" * 50_000 + END * 3, "makes a unit of more than 1 MiB"),
         ("{% set x = 9 %}" + "{% set x = x * x %}" * 500 + "{{ x }}", "more than 64 bits"),
         (f"{{% for a in [{'0, ' * 2000}] %}}{{% for b in [{'a, ' * 2000}] %}}{END}{END}", "in reasonable time"),
+        (f"{TEN}{{% for b in [{'0, ' * 90}] if {'b + ' * 30}0 %}}{END}{END}", "in reasonable time"),
+        (growing_tables(12) + "{% if a12 == b12 %}{% endif %}" + END * 13, "a variable of `for`"),
     ],
-    ids=["loops", "output", "squares", "wide loops"],
+    ids=["loops", "output", "squares", "wide loops", "tests of loops", "tables in tables"],
 )
 def test_a_template_ends(text: str, told: str) -> None:
     """Which takes hours and gigabytes for one that is not stopped."""
