@@ -112,9 +112,11 @@ def check_instantiations(spec: BuildSpec) -> Iterator[Remark]:
                     message = f"`{matrix.template}` makes sources that are not compiled for `{backend}`"
                     yield Remark((*path, "template"), message, f"its name must end with one of {suffixes}")
                 units = [unit.path for unit in matrix.instantiations]
-                if len(set(units)) < len(units):
+                if len({str(unit).lower() for unit in units}) < len(units):  # as macOS and Windows tell files apart
                     message = f"two points of {own} have units of one name"
-                    yield Remark((*path, "axes"), message, "choose values that differ when `_` joins them")
+                    yield Remark(
+                        (*path, "axes"), message, "choose values that differ when `_` joins them, and not by case alone"
+                    )
                 for unit in units:
                     first = owners.setdefault(unit, own)
                     if first != own:
