@@ -16,6 +16,7 @@ from kernel_builder.spec.names import parse_compiled_path
 from kernel_builder.spec.problems import BadValueError, ProblemCollector, describe, shorten, show, suggest
 
 MAX_UNITS = 1024
+MAX_TEMPLATES = 128  # of a file: reading a large one takes a tenth of a second
 _MAX_OF_PROJECT = 4096
 _MAX_NAME = 200  # of a unit's file, to which compilers append more
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
@@ -37,6 +38,7 @@ class MatrixReader:
     def __init__(self, collector: ProblemCollector) -> None:
         self._collector = collector
         self._units_left = _MAX_OF_PROJECT
+        self._templates_left = MAX_TEMPLATES
 
     def read(self, component: Fields) -> tuple[InstantiationMatrix, ...]:
         """All matrices of a component. What is refused is left out."""
@@ -48,7 +50,12 @@ class MatrixReader:
             )
             return ()
         for table in component.tables_at("instantiate", schema.INSTANTIATE):
-            matrix = self._read_matrix(table) if self._units_left >= 0 else None
+            self._templates_left -= 1
+            if self._templates_left == -1:  # said once
+                message = f"the file has more than {MAX_TEMPLATES} `instantiate` tables"
+                table.refuse("template", message, "make more units of one template")
+            is_read = self._units_left >= 0 and self._templates_left >= 0
+            matrix = self._read_matrix(table) if is_read else None
             if matrix is not None:
                 found[int(table.path[-1])] = matrix
         self._collector.keep((*component.path, "instantiate"), tuple(found))

@@ -14,6 +14,7 @@ from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefine
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from kernel_builder.errors import BadInputError, Problem
+from kernel_builder.spec.matrices import MAX_TEMPLATES
 from kernel_builder.spec.model import AxisValue
 from kernel_builder.spec.problems import show, suggest
 from kernel_builder.spec.template_language import BRACES, FILTERS, Fault, find_forbidden, walk
@@ -84,7 +85,7 @@ class UnitTemplate:
         return b"".join(pieces)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=MAX_TEMPLATES)
 def parse_template(text: str) -> UnitTemplate:
     """Read a template once, however many units are made of it. Raises `BadTemplateError`."""
     return UnitTemplate(text)

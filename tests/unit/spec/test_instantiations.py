@@ -154,6 +154,14 @@ def test_units_have_a_bound_in_all(project: Path) -> None:
     assert refuse(project) == ["the units of the file have more than 64 MiB in all"]
 
 
+def test_templates_have_a_bound() -> None:
+    tables = [MATRIX.replace("part.cpp", f"part{number}.cpp") for number in range(130)]
+    assert len(read("".join(tables[:128])).templates) == 128
+    with pytest.raises(BadInputError, match="has more than 128 `instantiate` tables") as caught:
+        read("".join(tables))
+    assert len(caught.value.problems) == 1
+
+
 def test_a_problem_is_told_at_the_right_table(project: Path) -> None:
     """An earlier table that is refused does not move the lines of later ones."""
     bad = MATRIX.replace('["float", "half"]', "[]")
