@@ -27,7 +27,7 @@ build: install ## Build the kernels of build.toml for this host (BACKEND=cuda: i
 	@$(BIN)/kernel-builder build --backend $(BACKEND) && $(BIN)/python examples/attention.py
 
 test: install ## Run every test that can run here (PYTEST="..." adds arguments)
-	@$(BIN)/python -m pytest -n auto --maxprocesses 8 $(PYTEST)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(PYTEST)
 
 check: lint type ## What CI checks besides the tests: format, lint, types
 
