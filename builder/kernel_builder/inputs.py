@@ -225,15 +225,14 @@ def _read_content(path: Path) -> tuple[str, bool]:
 def _read_template(real: Path, path: PurePosixPath) -> tuple[str, bool, str]:
     """The same of a template, and its text: what was digested is what units are made of."""
     from kernel_builder.spec.unit_template import (  # noqa: PLC0415 - Jinja2, which most projects need not
-        MAX_TEMPLATE_BYTES,
         BadTemplateError,
         decode_template,
         parse_template,
+        read_template,
     )
 
     try:
-        with real.open("rb") as stream:
-            content = stream.read(MAX_TEMPLATE_BYTES + 1)
+        content = read_template(real)
         text = decode_template(content)
         parse_template(text)
     except OSError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, meta, nodes
@@ -89,6 +90,12 @@ class UnitTemplate:
 def parse_template(text: str) -> UnitTemplate:
     """Read a template once, however many units are made of it. Raises `BadTemplateError`."""
     return UnitTemplate(text)
+
+
+def read_template(path: Path) -> bytes:
+    """The bytes of a template, and no more of a larger file than shows that it is too large. Raises `OSError`."""
+    with path.open("rb") as stream:
+        return stream.read(MAX_TEMPLATE_BYTES + 1)
 
 
 def decode_template(content: bytes) -> str:

@@ -10,12 +10,7 @@ from kernel_builder.spec.locate import KeyPath, printable, render_key
 from kernel_builder.spec.model import BuildSpec, InstantiationMatrix, TorchNoarchFramework, name_variable
 from kernel_builder.spec.remark import Remark
 from kernel_builder.spec.template_language import Fault
-from kernel_builder.spec.unit_template import (
-    MAX_TEMPLATE_BYTES,
-    BadTemplateError,
-    decode_template,
-    parse_template,
-)
+from kernel_builder.spec.unit_template import BadTemplateError, decode_template, parse_template, read_template
 
 MAX_UNITS_BYTES = 64 << 20
 FindFault: TypeAlias = Callable[[PurePosixPath], tuple[str, str | None] | None]
@@ -54,8 +49,7 @@ def check_units(spec: BuildSpec, find_fault: FindFault) -> Iterator[Remark]:
 def make_units(root: Path, matrix: InstantiationMatrix) -> dict[PurePosixPath, bytes]:
     """The text of every unit of a template in the project at `root`. Raises `BadTemplateError`."""
     try:
-        with (root / matrix.template).open("rb") as stream:
-            content = stream.read(MAX_TEMPLATE_BYTES + 1)
+        content = read_template(root / matrix.template)
     except OSError as error:
         raise BadTemplateError(Fault(None, f"cannot be read: {error.strerror}")) from None
     template = parse_template(decode_template(content))
